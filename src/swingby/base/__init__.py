@@ -1,0 +1,1 @@
+"""Bases: the storage the user has. One contract, its implementations, and wrappers with the same contract."""

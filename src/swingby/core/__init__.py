@@ -1,0 +1,1 @@
+"""Pure parts: words, formats and plans. Nothing here does input or output."""

@@ -1,0 +1,143 @@
+"""A manifest as its readers see it: global indices over lazily opened shards.
+
+Threads: safe; two threads may open the same shard at once, one of them for nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from swingby.core.manifest.packs import ROW_OFFSET, ROW_PACK, ROW_SIZE, pack_segment, row_sizes
+from swingby.core.manifest.shard import Shard
+from swingby.core.segment import Segment, object_segment
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from swingby.core.manifest.root import Root
+
+
+class Manifest:
+    """Read access to a manifest.
+
+    Pack ordinals number the packs of all shards in order; each shard has one more, at its end, which stands for "a large object".
+
+    Args:
+        root: the root.
+        digest: its digest in hex.
+        open_shard: gives the checked bytes of shard n, mapped.
+    """
+
+    def __init__(self, root: Root, digest: str, open_shard: Callable[[int], memoryview]) -> None:
+        self.root = root
+        self.digest = digest
+        self._open_shard = open_shard
+        self._shards: list[Shard | None] = [None] * len(root.shards)
+        self._bounds = np.cumsum([0, *(shard.count for shard in root.shards)])
+        self._pack_bounds = np.cumsum([0, *(shard.packs + 1 for shard in root.shards)])
+        self._starts: list[int] = self._bounds.tolist()
+        self._pack_starts: list[int] = self._pack_bounds.tolist()
+        self._first_keys = [shard.first_key for shard in root.shards]
+
+    def __len__(self) -> int:
+        return int(self._bounds[-1])
+
+    @property
+    def data_bytes(self) -> int:
+        """Sum of the sizes of all objects."""
+        return sum(shard.data_bytes for shard in self.root.shards)
+
+    @property
+    def pack_ordinals(self) -> int:
+        """One past the highest pack ordinal."""
+        return int(self._pack_bounds[-1])
+
+    def shard(self, number: int) -> Shard:
+        """Shard `number`, opened at first use."""
+        found = self._shards[number]
+        if found is None:
+            found = self._shards[number] = Shard(self._open_shard(number))
+        return found
+
+    def rows(self, indices: NDArray[np.intp]) -> NDArray[np.uint32]:
+        """Rows (pack ordinal, offset, size, slot) of these objects: uint32[k, 4].
+
+        Raises:
+            IndexError: an index is out of range.
+        """
+        if len(self._shards) == 1:
+            return self.shard(0).rows.take(indices, 0)
+        if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(self):
+            raise IndexError(f"index out of range for {len(self)} objects")
+        places = np.searchsorted(self._bounds, indices, "right") - 1
+        rows = np.empty((len(indices), 4), np.uint32)
+        for number in np.unique(places).tolist():
+            here = places == number
+            found = self.shard(number).rows.take(indices[here] - self._bounds[number], 0)
+            found[:, ROW_PACK] += np.uint32(self._pack_bounds[number])
+            rows[here] = found
+        return rows
+
+    def is_large(self, pack: int) -> bool:
+        """Whether a row with this pack ordinal is a large object's."""
+        return self._pack_starts[bisect_right(self._pack_starts, pack)] - 1 == pack
+
+    def large_rows(self, rows: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Which rows are large objects'."""
+        return np.isin(rows[:, ROW_PACK], (self._pack_bounds[1:] - 1).astype(np.uint32))
+
+    def pack(self, ordinal: int) -> Segment:
+        """The segment of a pack."""
+        number = bisect_right(self._pack_starts, ordinal) - 1
+        return pack_segment(self.shard(number).packs[ordinal - self._pack_starts[number]])
+
+    def key(self, index: int) -> bytes:
+        """The key of an object, relative to the prefix."""
+        number, place = self._place(index)
+        return self.shard(number).keys[place]
+
+    def size(self, index: int) -> int:
+        """The size of an object in bytes."""
+        number, place = self._place(index)
+        shard = self.shard(number)
+        row = shard.rows[place]
+        size = int(row[ROW_SIZE])
+        return size | int(row[ROW_OFFSET]) << 32 if int(row[ROW_PACK]) == len(shard.packs) else size
+
+    def version(self, index: int) -> bytes:
+        """The version token of an object."""
+        number, place = self._place(index)
+        return self.shard(number).versions[place].tobytes()
+
+    def large(self, index: int) -> Segment:
+        """The segment of a large object."""
+        return object_segment(self.root.origin, self.root.prefix + self.key(index), self.size(index), self.version(index))
+
+    def find(self, key: bytes) -> int | None:
+        """The index of a key relative to the prefix, or None."""
+        number = bisect_right(self._first_keys, key) - 1
+        if number < 0:
+            return None
+        place = self.shard(number).keys.find(key)
+        return None if place is None else self._starts[number] + place
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Sizes in bytes of all objects: int64[n]."""
+        shards = [self.shard(number) for number in range(len(self._shards))]
+        parts = [row_sizes(shard.rows, shard.rows[:, ROW_PACK] == len(shard.packs)) for shard in shards]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    def keys(self) -> Iterator[bytes]:
+        """All keys in order, relative to the prefix."""
+        for number in range(len(self._shards)):
+            yield from self.shard(number).keys
+
+    def _place(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} is out of range for {len(self)} objects")
+        number = bisect_right(self._starts, index) - 1
+        return number, index - self._starts[number]

@@ -1,0 +1,207 @@
+"""Every error Swingby raises: one tree, each also the builtin that Python code expects.
+
+SwingbyError
+├── ConfigError (ValueError)                a setting is unknown or has a wrong value
+├── UrlError (ValueError)                   a URL that names no base we can read
+├── ClosedError (ValueError)                used after close()
+├── FormatError (ValueError)                a file of an unknown version, or not one of ours
+├── ObjectNotFoundError (FileNotFoundError) no such object
+│   ├── BaseNotFoundError                   no such bucket or directory
+│   ├── EmptyDatasetError                   nothing under the prefix
+│   └── ManifestNotFoundError               no saved manifest of that digest
+├── AccessDeniedError (PermissionError)     the base refuses these credentials this object
+│   └── AuthenticationError                 the base does not know these credentials
+├── ObjectExistsError (FileExistsError)     a create-only write met an object
+├── ObjectChangedError (OSError)            the base holds another version than the snapshot
+├── CorruptDataError (OSError)              bytes that do not match what they must be
+├── TruncatedReadError (OSError)            the base sent fewer bytes than it promised   [retryable]
+├── BaseUnavailableError (ConnectionError)  the base does not answer, or answers 5xx     [retryable]
+├── DeadlineError (TimeoutError)            the time given for a wait is over
+├── ForkError (RuntimeError)                a remote client is used in a forked child
+├── LevelError (OSError)                    a level cannot take or give bytes (never the user's failure)
+└── KeeperError (OSError)
+    ├── KeeperUnavailableError (ConnectionError) no keeper, and none can be started
+    └── ProtocolError                       a frame that is not of our protocol or version
+
+Attributes carry the facts: `key`, `base`, `level`, `remedy`, `retryable`. No error text holds a credential.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import ClassVar
+
+
+class SwingbyError(Exception):
+    """The root of the tree.
+
+    Args:
+        message: what happened, with the names of what it happened to.
+        key: the object concerned, where there is one.
+        base: the id or URL of the base concerned.
+        level: the level concerned: "memory", "burst", …
+        remedy: what the user can do about it; appended to the text.
+    """
+
+    retryable: ClassVar[bool] = False
+    errno_value: ClassVar[int | None] = None
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        key: str | None = None,
+        base: str | None = None,
+        level: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.key = key
+        self.base = base
+        self.level = level
+        self.remedy = remedy
+        if isinstance(self, OSError):
+            self.errno = self.errno_value
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.remedy}" if self.remedy else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self).__name__, self.facts()))
+
+    def facts(self) -> dict[str, str | None]:
+        """The constructor's arguments, to send the error to another process."""
+        return {
+            "message": self.message,
+            "key": self.key,
+            "base": self.base,
+            "level": self.level,
+            "remedy": self.remedy,
+        }
+
+
+class ConfigError(SwingbyError, ValueError):
+    """A setting is unknown or has a wrong value."""
+
+
+class UrlError(SwingbyError, ValueError):
+    """A URL that names no base we can read."""
+
+
+class ClosedError(SwingbyError, ValueError):
+    """A dataset, loader or session was used after close()."""
+
+
+class FormatError(SwingbyError, ValueError):
+    """A file of an unknown format version, or one that is not ours or is damaged."""
+
+
+class ObjectNotFoundError(SwingbyError, FileNotFoundError):
+    """No such object."""
+
+    errno_value = errno.ENOENT
+
+
+class BaseNotFoundError(ObjectNotFoundError):
+    """No such bucket or directory."""
+
+
+class EmptyDatasetError(ObjectNotFoundError):
+    """Nothing lies under the prefix, or the filters leave nothing."""
+
+
+class ManifestNotFoundError(ObjectNotFoundError):
+    """No saved manifest of that digest, or none at all where one was asked for."""
+
+
+class AccessDeniedError(SwingbyError, PermissionError):
+    """The base refuses these credentials this object."""
+
+    errno_value = errno.EACCES
+
+
+class AuthenticationError(AccessDeniedError):
+    """The base does not know these credentials."""
+
+
+class ObjectExistsError(SwingbyError, FileExistsError):
+    """A create-only write met an object."""
+
+    errno_value = errno.EEXIST
+
+
+class ObjectChangedError(SwingbyError, OSError):
+    """The base holds another version of the object than the snapshot that is being read."""
+
+    errno_value = errno.ESTALE
+
+
+class CorruptDataError(SwingbyError, OSError):
+    """Bytes that do not match what they must be, and no better copy to be had."""
+
+    errno_value = errno.EIO
+
+
+class TruncatedReadError(SwingbyError, OSError):
+    """The base sent fewer bytes than it promised."""
+
+    retryable = True
+    errno_value = errno.EIO
+
+
+class BaseUnavailableError(SwingbyError, ConnectionError):
+    """The base does not answer, or answers that it cannot serve now."""
+
+    retryable = True
+    errno_value = errno.EHOSTUNREACH
+
+
+class DeadlineError(SwingbyError, TimeoutError):
+    """The time given for a wait is over."""
+
+    errno_value = errno.ETIMEDOUT
+
+
+class ForkError(SwingbyError, RuntimeError):
+    """A remote client made before a fork is used in the child, where it would hang."""
+
+
+class LevelError(SwingbyError, OSError):
+    """A level cannot take or give bytes; the reader goes one level on."""
+
+    errno_value = errno.ENOSPC
+
+
+class KeeperError(SwingbyError, OSError):
+    """The keeper failed in a way that is its own fault."""
+
+    errno_value = errno.EPROTO
+
+
+class KeeperUnavailableError(KeeperError, ConnectionError):
+    """No keeper answers, and none can be started."""
+
+    errno_value = errno.ECONNREFUSED
+
+
+class ProtocolError(KeeperError):
+    """A frame that is not of our protocol, version or bounds."""
+
+
+def _tree(root: type[SwingbyError]) -> dict[str, type[SwingbyError]]:
+    found = {root.__name__: root}
+    for child in root.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+def _rebuild(name: str, facts: dict[str, str | None]) -> SwingbyError:
+    message = facts.get("message") or ""
+    rest = {field: facts.get(field) for field in ("key", "base", "level", "remedy")}
+    return _tree(SwingbyError).get(name, SwingbyError)(message, **rest)
+
+
+def from_facts(name: str, facts: dict[str, str | None]) -> SwingbyError:
+    """The error another process sent: its class name and `facts()`; an unknown class becomes SwingbyError."""
+    return _rebuild(name, facts)
