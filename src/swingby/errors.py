@@ -21,6 +21,7 @@ SwingbyError
 ├── LevelError (OSError)                    a level cannot take or give bytes (never the user's failure)
 └── KeeperError (OSError)
     ├── KeeperUnavailableError (ConnectionError) no keeper, and none can be started
+    ├── NotOpenError                        the keeper was restarted and does not know the dataset yet
     └── ProtocolError                       a frame that is not of our protocol or version
 
 Attributes carry the facts: `key`, `base`, `level`, `remedy`, `retryable`. No error text holds a credential.
@@ -183,6 +184,10 @@ class KeeperUnavailableError(KeeperError, ConnectionError):
     """No keeper answers, and none can be started."""
 
     errno_value = errno.ECONNREFUSED
+
+
+class NotOpenError(KeeperError):
+    """The keeper was restarted and does not know the dataset yet; the client opens it again."""
 
 
 class ProtocolError(KeeperError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from swingby.core.manifest.packs import ROW_OFFSET, ROW_PACK, ROW_SIZE, pack_segment, row_sizes
+from swingby.core.manifest.packs import ROW_OFFSET, ROW_PACK, ROW_SIZE, ROW_SLOT, pack_segment, row_sizes
 from swingby.core.manifest.shard import Shard
 from swingby.core.segment import Segment, object_segment
 
@@ -82,6 +82,14 @@ class Manifest:
             rows[here] = found
         return rows
 
+    def first_index(self, number: int) -> int:
+        """Index of the first object of a shard."""
+        return self._starts[number]
+
+    def first_pack(self, number: int) -> int:
+        """Ordinal of the first pack of a shard."""
+        return self._pack_starts[number]
+
     def is_large(self, pack: int) -> bool:
         """Whether a row with this pack ordinal is a large object's."""
         return self._pack_starts[bisect_right(self._pack_starts, pack)] - 1 == pack
@@ -94,6 +102,13 @@ class Manifest:
         """The segment of a pack."""
         number = bisect_right(self._pack_starts, ordinal) - 1
         return pack_segment(self.shard(number).packs[ordinal - self._pack_starts[number]])
+
+    def slots_of(self, ordinal: int) -> NDArray[np.intp]:
+        """Slots of a pack that hold an object of this manifest; the others are dead or another manifest's."""
+        number = bisect_right(self._pack_starts, ordinal) - 1
+        rows = self.shard(number).rows
+        slots: NDArray[np.intp] = rows[rows[:, ROW_PACK] == ordinal - self._pack_starts[number], ROW_SLOT].astype(np.intp)
+        return slots
 
     def key(self, index: int) -> bytes:
         """The key of an object, relative to the prefix."""

@@ -1,0 +1,139 @@
+"""The public functions. Each states how fresh its bytes are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from swingby import assemble
+from swingby.core.object import key_bytes
+from swingby.core.selection import select
+from swingby.core.url import parse
+from swingby.data.dataset import Dataset
+from swingby.data.opening import Opener
+from swingby.errors import EmptyDatasetError, UrlError
+from swingby.keeper.protocol import Location, Selection
+from swingby.path.url_reader import UrlReader
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from swingby.config import Overrides
+
+REFRESH_MODES = ("auto", "always", "never")
+
+
+def open(  # noqa: A001  the verb of every Python library for this
+    url: str | os.PathLike[str],
+    manifest: str | None = None,
+    refresh: str = "auto",
+    include: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    settings: Overrides = None,
+) -> Dataset:
+    """A snapshot of everything under a prefix.
+
+    Args:
+        url: a directory, or `s3://bucket/prefix`; the prefix is a folder, with or without the last slash.
+        manifest: digest of an earlier snapshot to open again.
+        refresh: "auto" lists again unless the last listing is younger than ten times what it took (at most ten minutes), and uses
+            it if the base is down; "always" lists; "never" uses the last listing.
+        include, exclude: one or more `fnmatch` patterns over keys relative to the URL, where `*` crosses slashes.
+        progress: called with objects and bytes while a listing goes on.
+        settings: dotted keys to values; see `swingby.config`.
+
+    Raises:
+        UrlError: a URL nobody reads.
+        BaseNotFoundError, EmptyDatasetError: no such bucket or directory; nothing in it.
+        ManifestNotFoundError: `manifest`, or refresh="never", and none is saved.
+        AccessDeniedError, AuthenticationError, BaseUnavailableError: the base's.
+        ConfigError: a setting is wrong.
+    """
+    if refresh not in REFRESH_MODES:
+        raise ValueError(f"refresh={refresh!r}; it is one of {', '.join(REFRESH_MODES)}")
+    filters = Selection(_patterns(include), _patterns(exclude))
+    text = os.fspath(url)
+    session = assemble.session(settings)
+    address = parse(text)
+    location = _location(session, address.scheme, address.container, address.prefix)
+    opener = Opener(session.settings, session.client, location, session.fallback(location))
+    reader = opener.open(manifest, refresh, progress)
+    selection = select(reader.manifest.keys(), filters.include, filters.exclude)
+    if selection is not None and not len(selection):
+        raise EmptyDatasetError(f"the filters leave nothing of {text}", remedy="Check include= and exclude=")
+    again = (_open_again, (text, reader.manifest.digest, filters, session.settings))
+    return Dataset(text, reader, filters, selection, again)
+
+
+def read(
+    url: str | os.PathLike[str],
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    max_age_seconds: float = 0.0,
+    settings: Overrides = None,
+) -> bytes:
+    """The bytes [start, stop) of one object; fewer where it ends before.
+
+    Args:
+        url: of the object.
+        start, stop: in bytes; stop None: to the end.
+        max_age_seconds: what is cached is used without asking the base if it was validated so recently; 0: always asked.
+        settings: as in `open`.
+
+    Raises:
+        ObjectNotFoundError: no such object.
+        ValueError: a range that makes no sense.
+        AccessDeniedError, AuthenticationError, BaseUnavailableError: the base's.
+    """
+    if start < 0 or (stop is not None and stop < start):
+        raise ValueError(f"bytes from {start} to {stop}: give 0 <= start <= stop")
+    return _reader(url, max_age_seconds, settings).read(start, stop)
+
+
+def read_into(
+    url: str | os.PathLike[str],
+    buffer: Buffer,
+    start: int = 0,
+    *,
+    max_age_seconds: float = 0.0,
+    settings: Overrides = None,
+) -> int:
+    """Fill a writable buffer with an object's bytes from `start` on; how many, fewer than asked where the object ends.
+
+    Args and errors are those of `read`; ValueError also for a buffer that is read-only or not contiguous.
+    """
+    view = memoryview(buffer)
+    if view.readonly or not view.contiguous:
+        raise ValueError("the buffer must be writable and contiguous")
+    if start < 0:
+        raise ValueError(f"start={start}: it is not negative")
+    return _reader(url, max_age_seconds, settings).read_into(view.cast("B"), start)
+
+
+def _reader(url: str | os.PathLike[str], max_age_seconds: float, settings: Overrides) -> UrlReader:
+    session = assemble.session(settings)
+    address = parse(url)
+    if not address.path or address.path.endswith("/"):
+        raise UrlError(f"{os.fspath(url)!r} is a folder", remedy="Give the URL of one object, or use swingby.open")
+    location = _location(session, address.scheme, address.container, address.path)
+    seconds = session.settings.client.deadline_seconds
+    return UrlReader(session.client, location, session.fallback(location), seconds, max_age_seconds)
+
+
+def _location(session: assemble.Session, scheme: str, container: str, path: str) -> Location:
+    return Location(scheme, container, key_bytes(path), session.settings.s3 if scheme == "s3" else None)
+
+
+def _open_again(url: str, digest: str, filters: Selection, settings: Overrides) -> Dataset:
+    """What a pickled dataset becomes."""
+    return open(url, digest, "never", filters.include, filters.exclude, settings=settings)
+
+
+def _patterns(given: str | Sequence[str] | None) -> list[str]:
+    if given is None:
+        return []
+    return [given] if isinstance(given, str) else list(given)

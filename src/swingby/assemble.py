@@ -1,0 +1,376 @@
+"""The composition root: every stack is put together here, in visible order.
+
+`Hooks` are where tests slip a faulty layer in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from swingby import config
+from swingby.config import MIB, Settings
+from swingby.core import forks
+from swingby.errors import KeeperUnavailableError, UrlError
+from swingby.keeper import place as places
+from swingby.keeper.client import Connector, KeeperClient
+from swingby.keeper.place import KeeperPlace, place_of
+from swingby.path.fallback import Fallback
+
+if TYPE_CHECKING:
+    from swingby.base.contract import Base
+    from swingby.base.meter import MeteredBase
+    from swingby.keeper.protocol import Location
+    from swingby.keeper.service import Engine, Keeper
+    from swingby.levels.level import Level
+
+MEMORY_SHARE = 0.25  # of the memory this process may use
+TMPFS_SHARE = 0.8  # of the tmpfs it lies on
+BURST_SHARE = 0.5  # of what is free when first used
+MEMORY_BYTES_MIN = 8 * MIB  # a smaller level 1 is not worth its files
+PREDECESSOR_SECONDS_MAX = 5.0  # a keeper whose home was deleted leaves within a second
+BOARD = "board"
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Layers of tests.
+
+    Attributes:
+        make_base: instead of the scheme's own base; None from it means "the usual one".
+        wrap_base: around the base, below meter and retries.
+    """
+
+    make_base: Callable[[Location], Base | None] = lambda _: None
+    wrap_base: Callable[[Base], Base] = lambda base: base
+
+
+# -- bases -------------------------------------------------------------------------------------------------------------
+
+
+def make_base(location: Location, settings: Settings, hooks: Hooks) -> tuple[Base, MeteredBase]:
+    """The stack of a base: retry over meter over the base itself.
+
+    Raises:
+        UrlError: nobody serves this scheme.
+        AuthenticationError: no credentials.
+    """
+    from swingby.base.meter import MeteredBase
+    from swingby.base.retry import RetryingBase, RetryLimits
+
+    base = hooks.make_base(location) or _plain_base(location, settings)
+    metered = MeteredBase(hooks.wrap_base(base))
+    fetch = settings.fetch
+    limits = RetryLimits(fetch.retry_count_max, fetch.retry_delay_seconds_max, fetch.retry_seconds_max)
+    return RetryingBase(metered, limits), metered
+
+
+def _plain_base(location: Location, settings: Settings) -> Base:
+    if location.scheme == "file":
+        from swingby.base.posix import PosixBase
+
+        return PosixBase(f"file:{places.machine_key()}", settings.listing.threads_max)
+    if location.scheme == "s3":
+        from swingby.base.s3 import S3Base
+
+        return S3Base(location.container, location.s3 or settings.s3, settings.fetch)
+    raise UrlError(
+        f"nothing here reads {location.scheme}://", remedy="Use a path, file:///path or s3://bucket/prefix"
+    )
+
+
+# -- the keeper --------------------------------------------------------------------------------------------------------
+
+
+def make_keeper(settings: Settings, place: KeeperPlace, hooks: Hooks) -> Keeper:
+    """A keeper with its levels, whose lock the caller holds."""
+    from swingby.keeper.service import Keeper
+
+    return Keeper(make_engine(settings, place, hooks))
+
+
+def make_engine(settings: Settings, place: KeeperPlace, hooks: Hooks) -> Engine:
+    """The parts of a keeper. A level that cannot be had is left out, and reads go one level on."""
+    from swingby.keeper.bases import Bases
+    from swingby.keeper.manifests import ManifestStore
+    from swingby.keeper.service import Engine
+    from swingby.keeper.supply import Levels
+    from swingby.levels.unnamed_file import unnamed_file
+
+    memory = burst = None
+    board = unnamed_file(BOARD)
+    with contextlib.suppress(OSError):
+        memory = _memory_level(settings, place)
+    with contextlib.suppress(OSError):
+        burst = _burst_level(settings, place)
+    if memory:
+        with contextlib.suppress(OSError):
+            os.close(board)
+            board = os.open(os.path.join(place.memory, BOARD), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        memory.on_evict = _Counter(board).add
+    os.ftruncate(board, 8)
+    store = ManifestStore(os.path.join(place.state, "manifests"), settings.listing.manifests_kept_max)
+    bases = Bases(lambda location: make_base(location, settings, hooks), settings.fetch)
+
+    def wipe() -> None:
+        for path in (place.memory, place.state, place.runtime):
+            if path:
+                shutil.rmtree(path, ignore_errors=True)
+
+    return Engine(settings, Levels(memory, burst), bases, store, board, wipe)
+
+
+class _Counter:
+    """A uint64 in a file that clients have mapped."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        os.ftruncate(descriptor, 8)
+        self._value = int.from_bytes(os.pread(descriptor, 8, 0), "little")
+
+    def add(self) -> None:
+        self._value += 1
+        os.pwrite(self._descriptor, self._value.to_bytes(8, "little"), 0)
+
+
+def _memory_level(settings: Settings, place: KeeperPlace) -> Level | None:
+    from swingby.levels.block_reader import BlockReader
+    from swingby.levels.level import Level, LevelOptions
+    from swingby.levels.policy import Sieve
+    from swingby.levels.room import MemoryRoom
+
+    if not place.memory:
+        return None
+    places.make_private(place.memory)
+    budget = memory_budget(settings, place.memory)
+    if budget < MEMORY_BYTES_MIN or not _lock_directory(place.memory):
+        return None
+    options = LevelOptions("memory", place.memory, budget, boot_id(settings))
+    room = MemoryRoom(place.memory, settings.memory.headroom_bytes)
+    return Level(options, Sieve(), room, BlockReader(direct=False))
+
+
+def _burst_level(settings: Settings, place: KeeperPlace) -> Level | None:
+    from swingby.levels.block_reader import BlockReader
+    from swingby.levels.level import Level, LevelOptions
+    from swingby.levels.policy import Sieve
+    from swingby.levels.room import DiskRoom
+
+    directory = burst_directory(settings, place)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    budget = burst_budget(settings, directory)
+    if budget <= 0 or not os.access(directory, os.W_OK):
+        return None
+    options = LevelOptions("burst", directory, budget, boot_id(settings))
+    return Level(options, Sieve(), DiskRoom(directory, settings.burst.free_floor_ratio), BlockReader(direct=True))
+
+
+def burst_directory(settings: Settings, place: KeeperPlace) -> str:
+    """Where level 2 keeps its files."""
+    if settings.burst.directory:
+        return os.path.join(settings.burst.directory, f"swingby-{os.getuid()}-{os.path.basename(place.runtime)}")
+    return os.path.join(place.state, "burst")
+
+
+def memory_budget(settings: Settings, directory: str) -> int:
+    """Bytes level 1 may take."""
+    from swingby.levels.room import usable_memory_bytes
+
+    status = os.statvfs(directory)
+    tmpfs = int(status.f_blocks * status.f_frsize * TMPFS_SHARE)
+    if settings.memory.budget_bytes is not None:
+        return min(settings.memory.budget_bytes, tmpfs)
+    return min(int(usable_memory_bytes() * MEMORY_SHARE), tmpfs)
+
+
+def burst_budget(settings: Settings, directory: str) -> int:
+    """Bytes level 2 may take: what was set, or half of what is free without it."""
+    if settings.burst.budget_bytes is not None:
+        return settings.burst.budget_bytes
+    status = os.statvfs(directory)
+    used = sum(entry.stat().st_blocks * 512 for entry in os.scandir(directory) if entry.name.endswith(".seg"))
+    return int((status.f_bavail * status.f_frsize + used) * BURST_SHARE)
+
+
+def boot_id(settings: Settings) -> bytes:
+    """16 bytes that change with every boot."""
+    text = settings.keeper.boot_id
+    if text is None:
+        try:
+            with open("/proc/sys/kernel/random/boot_id") as file:
+                text = file.read().strip()
+        except OSError:
+            return bytes(16)
+    return uuid.UUID(text).bytes
+
+
+def _lock_directory(directory: str) -> bool:
+    """Own a level's directory for life; a predecessor whose home was deleted has a moment to leave."""
+    import fcntl
+
+    descriptor = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until = time.monotonic() + PREDECESSOR_SECONDS_MAX
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                os.close(descriptor)
+                return False
+            time.sleep(0.05)
+        else:
+            return True
+
+
+# -- clients -----------------------------------------------------------------------------------------------------------
+
+
+class ProcessConnector:
+    """Connects to the home's keeper process, starting it if need be.
+
+    Args:
+        settings: for a keeper that is started.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        forks.register(self)
+
+    def connect(self) -> socket.socket:
+        """See `Connector.connect`."""
+        from swingby.keeper import process
+
+        place = place_of(self._settings)
+        with contextlib.suppress(OSError):
+            return process.connect(place)
+        limit = self._settings.keeper.start_seconds_max
+        until = time.monotonic() + limit
+        with self._lock:
+            with contextlib.suppress(OSError):
+                return process.connect(place)
+            code = f"from swingby.assemble import run_keeper; run_keeper({config.to_json(self._settings)!r})"
+            package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+            process.spawn(place, [sys.executable, "-c", code], config.spawn_environment(package), limit)
+        while True:
+            try:
+                return process.connect(place)
+            except OSError as error:
+                if time.monotonic() > until:
+                    raise KeeperUnavailableError(
+                        f"a keeper holds {place.state} but does not answer here: {error}",
+                        remedy="Is home shared with a container? Give each its own SWINGBY_HOME",
+                    ) from None
+            time.sleep(0.005)
+
+    def after_fork(self) -> None:
+        """See `forks`."""
+        self._lock = threading.Lock()
+
+
+class InlineConnector:
+    """A keeper made of threads of this process. It does not survive a fork: there reads go to the base.
+
+    Args:
+        settings: of the keeper.
+        hooks: of tests.
+    """
+
+    def __init__(self, settings: Settings, hooks: Hooks) -> None:
+        from swingby.keeper.server import Server
+
+        place = place_of(settings)
+        self._held = places.lock(place)
+        if self._held is None:
+            raise KeeperUnavailableError(f"another keeper holds {place.state}", remedy="Run `swingby stop`")
+        self._process = os.getpid()
+        self.keeper = make_keeper(settings, place, hooks)
+        self._server = Server(self.keeper.handle, settings.keeper.clients_max, None)
+        self._thread = threading.Thread(target=self.keeper.serve, args=(self._server,), name="swingby-keeper", daemon=True)
+        self._thread.start()
+
+    def connect(self) -> socket.socket:
+        """See `Connector.connect`."""
+        if os.getpid() != self._process or not self._thread.is_alive():
+            raise KeeperUnavailableError("the inline keeper lives in another process, or has ended")
+        mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._server.adopt(its)
+        return mine
+
+    def close(self) -> None:
+        """End the keeper and give the home back."""
+        self.keeper.stop()
+        self._thread.join()
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+
+class OffConnector:
+    """No keeper at all: every read goes to the base."""
+
+    def connect(self) -> socket.socket:
+        """See `Connector.connect`."""
+        raise KeeperUnavailableError("the keeper is switched off (keeper.mode)")
+
+
+class Session:
+    """What an entry of the public API works with.
+
+    Args:
+        settings: in force.
+        connector: to the keeper.
+        hooks: of tests.
+    """
+
+    def __init__(self, settings: Settings, connector: Connector, hooks: Hooks) -> None:
+        self.settings = settings
+        self.client = KeeperClient(connector)
+        self._hooks = hooks
+
+    def fallback(self, location: Location) -> Fallback:
+        """The base of a location, read from this process."""
+        return Fallback(lambda where: make_base(where, self.settings, self._hooks)[0], location)
+
+
+_sessions: dict[Settings, Session] = {}
+_sessions_lock = threading.Lock()
+
+
+def session(overrides: config.Overrides = None) -> Session:
+    """The session of these settings; one a process for each.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    settings = config.load(overrides)
+    with _sessions_lock:
+        found = _sessions.get(settings)
+        if found is None:
+            found = _sessions[settings] = Session(settings, _connector(settings), Hooks())
+        return found
+
+
+def _connector(settings: Settings) -> Connector:
+    if settings.keeper.mode == "off":
+        return OffConnector()
+    if settings.keeper.mode == "inline":
+        return InlineConnector(settings, Hooks())
+    return ProcessConnector(settings)
+
+
+def run_keeper(settings_json: str) -> None:
+    """The body of a keeper's process; the last argument of its command line is the descriptor to tell the starter by."""
+    from swingby.keeper import process
+
+    settings = config.from_json(settings_json)
+    sys.exit(process.main(settings, int(sys.argv[-1]), lambda place: make_keeper(settings, place, Hooks())))

@@ -1,0 +1,251 @@
+"""A dataset: one snapshot of a prefix, read by index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+
+from swingby.core.object import key_bytes, key_text
+from swingby.core.selection import dataset_digest
+from swingby.errors import ClosedError
+from swingby.keeper.protocol import Selection
+from swingby.path.deliver import packed
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from swingby.core.manifest.view import Manifest
+    from swingby.keeper.client import KeeperClient
+    from swingby.path.read import DatasetReader
+
+
+class Sample(NamedTuple):
+    """One object.
+
+    Attributes:
+        key: relative to the dataset's URL.
+        data: its bytes, read-only; valid for as long as it is held, also after `close`.
+    """
+
+    key: str
+    data: memoryview
+
+
+class Batch:
+    """Several objects, read together.
+
+    Attributes:
+        indices: int64[k], as asked for.
+        views: the bytes of each, read-only; valid for as long as they are held.
+        sizes: in bytes.
+    """
+
+    __slots__ = ("_keys", "indices", "sizes", "views")
+
+    def __init__(
+        self, indices: NDArray[np.int64], views: list[memoryview], sizes: NDArray[np.integer[Any]], keys: Keys
+    ) -> None:
+        self.indices = indices
+        self.views = views
+        self.sizes = sizes
+        self._keys = keys
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return map(Sample, self.keys, self.views)
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys relative to the dataset's URL; looked up when asked for, about 2 µs each."""
+        return [self._keys[index] for index in self.indices.tolist()]
+
+    def packed(self, out: NDArray[np.uint8] | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """All bytes one after another, and the offsets of the objects in them: (uint8[n], int64[k + 1]).
+
+        Args:
+            out: uint8[m] to copy into, m ≥ n; the first n of it are returned. None: memory of ours, which is used again once
+                nothing refers to it.
+
+        Raises:
+            ValueError: `out` is too short, of another type or not contiguous.
+        """
+        return packed(self.views, self.sizes, out)
+
+
+class Keys(Sequence[str]):
+    """The keys of a dataset, looked up when asked for.
+
+    Args:
+        manifest: that holds them.
+        selection: indices, None: all.
+    """
+
+    def __init__(self, manifest: Manifest, selection: NDArray[np.int64] | None) -> None:
+        self._manifest = manifest
+        self._selection = selection
+
+    def __len__(self) -> int:
+        return len(self._manifest) if self._selection is None else len(self._selection)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = _checked(index, len(self))
+        return key_text(self._manifest.key(number if self._selection is None else int(self._selection[number])))
+
+    def __iter__(self) -> Iterator[str]:
+        if self._selection is None:
+            return map(key_text, self._manifest.keys())
+        return (key_text(self._manifest.key(index)) for index in self._selection.tolist())
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._find(key) is not None
+
+    def index(self, value: str, start: int = 0, stop: int | None = None) -> int:
+        """The index of a key, by bisection.
+
+        Raises:
+            ValueError: no such key.
+        """
+        found = self._find(value)
+        if found is None or not start <= found < (len(self) if stop is None else stop):
+            raise ValueError(f"no key {value!r} in the dataset")
+        return found
+
+    def _find(self, key: str) -> int | None:
+        found = self._manifest.find(key_bytes(key))
+        if found is None or self._selection is None:
+            return found
+        place = int(np.searchsorted(self._selection, found))
+        return place if place < len(self._selection) and self._selection[place] == found else None
+
+
+class Dataset:
+    """A snapshot of everything under a URL. Made by `swingby.open`.
+
+    It sees that snapshot or raises `ObjectChangedError`; it may be used from threads, in forked and in spawned processes (it is
+    pickled as its URL and digest).
+
+    Attributes:
+        url: as opened.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        reader: DatasetReader,
+        filters: Selection,
+        selection: NDArray[np.int64] | None,
+        reopen: tuple[Callable[..., Dataset], tuple[Any, ...]],
+    ) -> None:
+        self.url = url
+        self.filters = filters
+        self._reader: DatasetReader | None = reader
+        self._manifest = reader.manifest
+        self._selection = selection
+        self._keys = Keys(reader.manifest, selection)
+        self._sizes: NDArray[np.int64] | None = None
+        self._reopen = reopen
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Object number `index`; negative ones count from the end.
+
+        Raises:
+            IndexError: out of range.
+            SwingbyError: it cannot be read.
+        """
+        number = _checked(index, len(self))
+        return Sample(self._keys[number], self.batch([number]).views[0])
+
+    def __iter__(self) -> Iterator[Sample]:
+        for start in range(0, len(self), 64):
+            yield from self.batch(np.arange(start, min(start + 64, len(self))))
+
+    def __enter__(self) -> Dataset:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._reopen
+
+    def __repr__(self) -> str:
+        return f"<swingby.Dataset {self.url!r}: {len(self)} objects, manifest {self.manifest[:12]}>"
+
+    @property
+    def keys(self) -> Keys:
+        """Keys relative to the URL, in byte order: a lazy sequence; `keys.index(key)` bisects."""
+        return self._keys
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Sizes in bytes: int64[n], made at first use."""
+        if self._sizes is None:
+            sizes = self._manifest.sizes()
+            self._sizes = sizes if self._selection is None else sizes[self._selection]
+        return self._sizes
+
+    @property
+    def manifest(self) -> str:
+        """The digest that names the snapshot; `swingby.open(url, manifest=…)` opens it again."""
+        return self._manifest.digest
+
+    @property
+    def client(self) -> KeeperClient:
+        """The connection to the keeper, for those who register plans.
+
+        Raises:
+            ClosedError: after `close`.
+        """
+        return self._open_reader().client
+
+    @property
+    def digest(self) -> str:
+        """What names the snapshot and its filters; orders are made from it."""
+        return dataset_digest(self.manifest, self.filters.include, self.filters.exclude)
+
+    def batch(self, indices: ArrayLike) -> Batch:
+        """Several objects at once: the way to read fast.
+
+        Args:
+            indices: integers, in any order, also repeated.
+
+        Raises:
+            IndexError: one is out of range.
+            ClosedError: after `close`.
+            SwingbyError: the first that cannot be read.
+        """
+        reader = self._open_reader()
+        wanted = np.asarray(indices, np.int64)
+        numbers = wanted if self._selection is None else self._selection[wanted]
+        views, sizes = reader.views(numbers)
+        return Batch(wanted, views, sizes, self._keys)
+
+    def _open_reader(self) -> DatasetReader:
+        if self._reader is None:
+            raise ClosedError(f"the dataset {self.url!r} is closed")
+        return self._reader
+
+    def close(self) -> None:
+        """Let go of maps. Views that were given out stay valid."""
+        reader, self._reader = self._reader, None
+        if reader:
+            reader.close()
+
+
+def _checked(index: int, count: int) -> int:
+    if not -count <= index < count:
+        raise IndexError(f"index {index} is out of range for {count} objects")
+    return index % count if count else 0

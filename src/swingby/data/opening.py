@@ -1,0 +1,144 @@
+"""Opens datasets: through the keeper, or by listing in this process where there is none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from swingby.core.manifest.build import build
+from swingby.core.manifest.root import Root, ShardInfo, decode_root, encode_root
+from swingby.core.manifest.view import Manifest
+from swingby.core.object import key_text
+from swingby.core.segment import Origin
+from swingby.errors import (
+    EmptyDatasetError,
+    KeeperUnavailableError,
+    ManifestNotFoundError,
+    NotOpenError,
+    ProtocolError,
+    SwingbyError,
+)
+from swingby.keeper.protocol import Location, Open, Opened, Progress, Shards, close_all
+from swingby.levels.mapping import map_read_only
+from swingby.path.read import DatasetReader
+
+if TYPE_CHECKING:
+    from swingby.config import Settings
+    from swingby.keeper.client import KeeperClient
+    from swingby.path.fallback import Fallback
+
+LISTING_SECONDS_MAX = 24 * 3600.0  # between two signs of life of a listing there are seconds; this is for giant ones
+ATTEMPTS_MAX = 2
+
+ProgressCall = Callable[[int, int], None]
+
+
+class Opener:
+    """Opens the dataset of one prefix.
+
+    Args:
+        settings: in force.
+        client: to the keeper.
+        location: base and prefix.
+        fallback: the base, without a keeper.
+    """
+
+    def __init__(self, settings: Settings, client: KeeperClient, location: Location, fallback: Fallback) -> None:
+        self._settings = settings
+        self._client = client
+        self._location = location
+        self._fallback = fallback
+
+    def open(self, manifest: str | None, refresh: str, progress: ProgressCall | None) -> DatasetReader:
+        """A reader of the prefix's snapshot.
+
+        Args:
+            manifest: digest of a saved one, instead of the newest.
+            refresh: "auto", "always" or "never".
+            progress: told objects and bytes while a listing goes on.
+
+        Raises:
+            SwingbyError: as `swingby.open`.
+        """
+        try:
+            found = self._by_keeper(manifest, refresh, progress)
+        except KeeperUnavailableError as error:
+            if manifest or refresh == "never":
+                raise ManifestNotFoundError(f"saved manifests are the keeper's, and there is none: {error}") from None
+            found = self._by_listing(error, progress)
+        client = self._settings.client
+        limits = (client.deadline_seconds, client.mapped_bytes_max)
+        return DatasetReader(found, self._client, lambda: self._reopen(found.digest), self._fallback, limits)
+
+    def _by_keeper(self, digest: str | None, refresh: str, progress: ProgressCall | None) -> Manifest:
+        for attempt in range(ATTEMPTS_MAX):
+            try:
+                opened, root = self._ask(digest, refresh, progress)
+            except KeeperUnavailableError:
+                raise
+            except ConnectionError as error:
+                if isinstance(error, SwingbyError) or attempt == ATTEMPTS_MAX - 1:
+                    raise
+            else:
+                return Manifest(root, opened.digest, lambda number: self._open_shard(opened.digest, root, number))
+        raise AssertionError("unreachable")
+
+    def _ask(self, digest: str | None, refresh: str, progress: ProgressCall | None) -> tuple[Opened, Root]:
+        with self._client.exchange() as exchange:
+            exchange.send(Open(self._location, refresh, digest), self._settings.client.deadline_seconds)
+            while True:
+                reply = exchange.receive(LISTING_SECONDS_MAX)
+                try:
+                    if isinstance(reply.message, Opened):
+                        descriptor = reply.descriptors[0]
+                        return reply.message, decode_root(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+                finally:
+                    close_all(reply.descriptors)
+                if not isinstance(reply.message, Progress):
+                    raise ProtocolError(f"an unexpected {type(reply.message).__name__}")
+                if progress:
+                    progress(reply.message.objects, reply.message.bytes)
+
+    def _reopen(self, digest: str) -> None:
+        """Tell a keeper that was restarted."""
+        self._by_keeper(digest, "never", None)
+
+    def _open_shard(self, digest: str, root: Root, number: int) -> memoryview:
+        """The bytes of a shard, which the keeper has checked, mapped."""
+        message = Shards(digest, [number])
+        try:
+            reply = self._client.call(message, LISTING_SECONDS_MAX)
+        except NotOpenError:
+            self._reopen(digest)
+            reply = self._client.call(message, LISTING_SECONDS_MAX)
+        try:
+            if len(reply.descriptors) != 1:
+                raise ProtocolError("the keeper sent no shard")
+            return map_read_only(reply.descriptors[0], root.shards[number].file_bytes)
+        finally:
+            close_all(reply.descriptors)
+
+    def _by_listing(self, reason: SwingbyError, progress: ProgressCall | None) -> Manifest:
+        """List the prefix in this process and keep the manifest in its memory."""
+        base = self._fallback.base(reason)
+        shards: dict[bytes, memoryview] = {}
+
+        def keep(info: ShardInfo, data: bytes) -> None:
+            shards[info.digest] = memoryview(data)
+            if progress:
+                progress(info.count, info.data_bytes)
+
+        prefix = self._location.path
+        root = build(Origin(base.id, self._settings.scope), prefix, base.list(prefix), keep)
+        if not root.count:
+            raise empty(self._location)
+        return Manifest(root, encode_root(root)[0], lambda number: shards[root.shards[number].digest])
+
+
+def empty(location: Location) -> EmptyDatasetError:
+    """The error for a prefix without objects."""
+    name = f"{location.scheme}://{location.container}/{key_text(location.path)}"
+    return EmptyDatasetError(
+        f"nothing lies under {name}", key=key_text(location.path), remedy="Check the prefix's spelling"
+    )

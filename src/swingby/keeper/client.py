@@ -1,0 +1,209 @@
+"""The library's side of the keeper: connections that survive forks, restarts and crashes.
+
+Guarantees: no thread and no lock of ours crosses a fork; a keeper that is gone is started again; every wait ends.
+Threads: safe; each request has a connection of its own while it runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+from swingby.core import forks
+from swingby.errors import DeadlineError, KeeperUnavailableError, ProtocolError, from_facts
+from swingby.keeper import protocol
+from swingby.keeper.protocol import Failed, Frames, Hello, Message, Welcome
+from swingby.levels.mapping import map_read_only
+
+IDLE_CONNECTIONS_MAX = 8
+GRACE_SECONDS = 1.0  # beyond a request's own deadline, for the keeper to say that it is over
+HELLO_SECONDS_MAX = 10.0
+
+
+class Connector(Protocol):
+    """Makes connections to a keeper."""
+
+    def connect(self) -> socket.socket:
+        """A new connection; starts a keeper if there is none.
+
+        Raises:
+            KeeperUnavailableError: none can be had.
+        """
+        ...
+
+
+class Reply(NamedTuple):
+    """A message of the keeper, and descriptors that are the receiver's to close."""
+
+    message: Any
+    descriptors: list[int]
+
+
+class Exchange:
+    """One connection in use by one request.
+
+    Attributes:
+        board: counts the level's evictions, mapped: one uint64.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        forks.register(self)
+        self._frames = Frames.of_replies()
+        connection.setblocking(False)
+        self.send(Hello(protocol.VERSION, os.getpid()), HELLO_SECONDS_MAX)
+        welcome = self.receive(HELLO_SECONDS_MAX)
+        if not isinstance(welcome.message, Welcome) or len(welcome.descriptors) != 1:
+            protocol.close_all(welcome.descriptors)
+            raise ProtocolError("the keeper does not greet")
+        try:
+            self.board = map_read_only(welcome.descriptors[0], 8).cast("Q")
+        finally:
+            protocol.close_all(welcome.descriptors)
+        self.process = welcome.message.process
+
+    def send(self, message: Message, seconds: float) -> None:
+        """Send a whole message.
+
+        Raises:
+            ConnectionError: the keeper is gone.
+        """
+        frame = memoryview(protocol.encode(message))
+        until = time.monotonic() + seconds
+        while frame:
+            try:
+                frame = frame[self._socket.send(frame) :]
+            except BlockingIOError:
+                self._wait(select.POLLOUT, until)
+
+    def receive(self, seconds: float) -> Reply:
+        """The next message.
+
+        Raises:
+            ConnectionError: the keeper is gone.
+            DeadlineError: nothing came in time.
+            SwingbyError: the keeper's own, from a Failed message.
+        """
+        until = time.monotonic() + seconds
+        while (found := self._frames.next()) is None:
+            try:
+                if not self._frames.receive(self._socket):
+                    raise ConnectionResetError("the keeper closed the connection")
+            except BlockingIOError:
+                self._wait(select.POLLIN, until)
+        message, descriptors = found
+        if isinstance(message, Failed):
+            protocol.close_all(descriptors)
+            raise from_facts(message.name, message.facts)
+        return Reply(message, descriptors)
+
+    def is_quiet(self) -> bool:
+        """Whether the connection is alive and nothing unexpected waits in it."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._frames.close()
+        self._socket.close()
+
+    def after_fork(self) -> None:
+        """Close the child's copy: a connection must end when its owner does, not when the owner's last child does."""
+        self.close()
+
+    def _wait(self, event: int, until: float) -> None:
+        poll = select.poll()
+        poll.register(self._socket, event)
+        left = until - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
+            raise DeadlineError("the keeper did not answer in time")
+
+
+class KeeperClient:
+    """See the module's text.
+
+    Args:
+        connector: makes connections.
+    """
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self._idle: list[Exchange] = []
+        self._lock = threading.Lock()
+        forks.register(self)
+
+    @contextlib.contextmanager
+    def exchange(self) -> Iterator[Exchange]:
+        """A connection for one request; kept for the next one if the request ended well.
+
+        Raises:
+            KeeperUnavailableError: no keeper can be had.
+            ConnectionError: it went away meanwhile.
+        """
+        exchange = self._take()
+        try:
+            yield exchange
+        except BaseException:
+            exchange.close()
+            raise
+        with self._lock:
+            if len(self._idle) < IDLE_CONNECTIONS_MAX:
+                self._idle.append(exchange)
+                return
+        exchange.close()
+
+    def call(self, message: Message, seconds: float) -> Reply:
+        """Send a message and return the one answer. A keeper that vanished is asked once more.
+
+        Raises:
+            KeeperUnavailableError: no keeper can be had.
+            SwingbyError: the keeper's.
+        """
+        for attempt in (1, 2):
+            try:
+                with self.exchange() as exchange:
+                    exchange.send(message, seconds)
+                    return exchange.receive(seconds + GRACE_SECONDS)
+            except KeeperUnavailableError:
+                raise
+            except ConnectionError as error:
+                if attempt == 2:  # noqa: PLR2004  the second and last
+                    raise KeeperUnavailableError(f"the keeper went away twice: {error}") from None
+        raise AssertionError("unreachable")
+
+    def dedicated(self) -> Exchange:
+        """A connection that the caller keeps and closes: plans and pins live as long as it does."""
+        return Exchange(self._connector.connect())
+
+    def close(self) -> None:
+        """Close idle connections."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for exchange in idle:
+            exchange.close()
+
+    def after_fork(self) -> None:
+        """Start afresh; the connections are the parent's."""
+        self._idle, self._lock = [], threading.Lock()
+
+    def _take(self) -> Exchange:
+        while True:
+            with self._lock:
+                exchange = self._idle.pop() if self._idle else None
+            if exchange is None:
+                return Exchange(self._connector.connect())
+            if exchange.is_quiet():
+                return exchange
+            exchange.close()
+

@@ -1,0 +1,369 @@
+"""What client and keeper say to each other, and how it is framed. Format: docs/formats/protocol.md.
+
+A frame is a header (magic, body length, number of descriptors) and a msgpack body, one of the structs below; descriptors travel
+with the header's bytes. Everything is bounded; a frame outside the bounds ends the connection.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from swingby.config import S3
+from swingby.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VERSION = 1
+FRAME_BYTES_MAX = 16 << 20
+DESCRIPTORS_MAX = 240  # a message; the kernel allows 253
+INDICES_MAX = 1 << 16  # in one request
+
+_MAGIC = 0x5942
+_HEADER = struct.Struct("<HHI")  # magic, descriptors, body bytes
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):
+    """The root of all messages."""
+
+
+class Location(msgspec.Struct, frozen=True, array_like=True):
+    """A base and a prefix or key in it, with the credentials to use."""
+
+    scheme: str
+    container: str
+    path: bytes
+    s3: S3 | None = None
+
+    def __repr__(self) -> str:
+        return f"Location({self.scheme}://{self.container}/{self.path!r})"
+
+
+class Selection(msgspec.Struct, frozen=True, array_like=True):
+    """Filters over a manifest: patterns of relative keys."""
+
+    include: list[str] = []
+    exclude: list[str] = []
+
+
+# -- from the client ---------------------------------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True):
+    """The first message of a connection; answered by Welcome, with the descriptor of the board."""
+
+    version: int
+    process: int
+
+
+class Open(Message, frozen=True):
+    """Open a dataset; answered by Progress frames and Opened, with the root's descriptor."""
+
+    location: Location
+    refresh: str  # "auto", "always", "never"
+    manifest: str | None = None
+
+
+class Shards(Message, frozen=True):
+    """Ask for shard files; answered by Ok with their descriptors, in order."""
+
+    digest: str
+    numbers: list[int]
+
+
+class Need(Message, frozen=True):
+    """Make these objects present; answered by Files frames and Supplied.
+
+    Doubt says that the last answer did not work out: send every file again, and check what is said to be present.
+    """
+
+    digest: str
+    indices: bytes  # int64, little-endian
+    seconds: float
+    doubt: bool = False
+
+
+class NeedRange(Message, frozen=True):
+    """Make a part of one object present, of a dataset by index or of any base by location; answered as Need.
+
+    A size of -1 reaches to the object's end.
+    """
+
+    start: int
+    size: int
+    seconds: float
+    digest: str = ""
+    index: int = -1
+    location: Location | None = None
+    max_age_seconds: float = 0.0
+    doubt: bool = False
+
+
+class Touched(Message, frozen=True):
+    """What was read without asking. No answer."""
+
+    digest: str
+    packs: bytes  # uint32 ordinals
+    hits: int
+    hit_bytes: int
+
+
+class Plan(Message, frozen=True):
+    """Fetch ahead in the order of an epoch while this connection lives; answered by Ok."""
+
+    digest: str
+    selection: Selection
+    shuffle: bool
+    seed: int
+    epoch: int
+    share: tuple[int, int, int, bool]  # batch size, rank, world size, drop_last
+    first_step: int
+    ahead_bytes_max: int
+
+
+class Advance(Message, frozen=True):
+    """How far the epoch has been consumed. No answer."""
+
+    step: int
+
+
+class Warm(Message, frozen=True):
+    """Make a dataset present; answered by Progress frames and Report."""
+
+    digest: str
+    selection: Selection
+    pin: bool = False  # while this connection lives
+
+
+class Verify(Message, frozen=True):
+    """Check every chunk on every level; answered by Progress frames and Report."""
+
+
+class Evict(Message, frozen=True):
+    """Evict a dataset's segments, or all; answered by Report."""
+
+    digest: str | None = None
+
+
+class Status(Message, frozen=True):
+    """Answered by Report."""
+
+
+class Clean(Message, frozen=True):
+    """Remove everything that was written, then end; answered by Report."""
+
+
+class Stop(Message, frozen=True):
+    """End; answered by Ok."""
+
+
+# -- from the keeper ---------------------------------------------------------------------------------------------------
+
+
+class Welcome(Message, frozen=True):
+    """The keeper speaks this version."""
+
+    version: int
+    process: int
+
+
+class Ok(Message, frozen=True):
+    """Done."""
+
+
+class Failed(Message, frozen=True):
+    """The request failed."""
+
+    name: str
+    facts: dict[str, str | None]
+
+
+class Progress(Message, frozen=True):
+    """How far a long request is: objects, bytes; totals where they are known."""
+
+    objects: int
+    bytes: int
+    objects_total: int = 0
+    bytes_total: int = 0
+
+
+class Opened(Message, frozen=True):
+    """A dataset's manifest."""
+
+    digest: str
+    listed_at: float  # seconds since 1970
+    list_seconds: float
+
+
+class FileRef(msgspec.Struct, frozen=True, array_like=True):
+    """A file whose descriptors come with the frame.
+
+    Attributes:
+        slot: a pack's ordinal; -1 - index for a large object; for `loose`, nothing.
+        kind: "memory" (two descriptors: segment and map, to be mapped), "burst" or "loose" (one, to be read).
+        size_bytes: of the segment.
+        chunk_count: of the segment.
+    """
+
+    slot: int
+    kind: str
+    size_bytes: int
+    chunk_count: int
+    generation: int
+
+
+class Piece(msgspec.Struct, frozen=True, array_like=True):
+    """Bytes to read from a file of this answer; `position` is that of the object in the request."""
+
+    position: int
+    file: int
+    offset: int
+    size: int
+    word: int
+
+
+class ObjectFailure(msgspec.Struct, frozen=True, array_like=True):
+    """Why one object of a request could not be made present."""
+
+    position: int
+    name: str
+    facts: dict[str, str | None]
+
+
+class Files(Message, frozen=True):
+    """Files of the answer, numbered in order over all frames."""
+
+    refs: list[FileRef]
+
+
+class Supplied(Message, frozen=True):
+    """The end of an answer to Need.
+
+    Attributes:
+        pieces: bytes to be read, in the order of the object; objects without a piece or failure lie in a mapped segment.
+        direct: positions of objects to read from the base itself.
+        ranges: positions of objects too large to be supplied whole: ask for ranges.
+        failures: objects that could not be made present.
+    """
+
+    pieces: list[Piece] = []
+    direct: list[int] = []
+    ranges: list[int] = []
+    failures: list[ObjectFailure] = []
+    start: int = 0  # of NeedRange: the part supplied, and the object it is of
+    size: int = 0
+    object_size: int = 0
+    version: bytes = b""
+
+
+class Report(Message, frozen=True):
+    """Facts, by name."""
+
+    facts: dict[str, Any]
+
+
+Request: TypeAlias = (
+    Hello | Open | Shards | Need | NeedRange | Touched | Plan | Advance | Warm | Verify | Evict | Status | Clean | Stop
+)
+Reply: TypeAlias = Welcome | Ok | Failed | Progress | Opened | Files | Supplied | Report
+
+_encoder = msgspec.msgpack.Encoder()
+_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+
+
+def encode(message: Message, descriptor_count: int = 0) -> bytes:
+    """The bytes of a frame.
+
+    Raises:
+        ProtocolError: the message is larger than a frame may be.
+    """
+    body = _encoder.encode(message)
+    if len(body) > FRAME_BYTES_MAX or descriptor_count > DESCRIPTORS_MAX:
+        raise ProtocolError(f"a {type(message).__name__} message is too large: {len(body)} bytes")
+    return _HEADER.pack(_MAGIC, descriptor_count, len(body)) + body
+
+
+class Frames:
+    """Takes frames apart as bytes and descriptors come in; the same for both sides.
+
+    Args:
+        decoder: of requests or replies.
+    """
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[Any]) -> None:
+        self._decoder = decoder
+        self._buffer = bytearray()
+        self._descriptors: list[int] = []
+
+    @classmethod
+    def of_requests(cls) -> Frames:
+        """For the keeper."""
+        return cls(_requests)
+
+    @classmethod
+    def of_replies(cls) -> Frames:
+        """For the client."""
+        return cls(_replies)
+
+    def receive(self, connection: socket.socket) -> bool:
+        """Take in what has arrived; False at the end of the stream."""
+        room = socket.CMSG_SPACE(DESCRIPTORS_MAX * 4)
+        data, ancillary, _, _ = connection.recvmsg(1 << 16, room, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                found = array.array("i")
+                found.frombytes(payload[: len(payload) - len(payload) % found.itemsize])
+                self._descriptors += found
+        self._buffer += data
+        return bool(data)
+
+    def next(self) -> tuple[Any, list[int]] | None:
+        """The next whole message with its descriptors, or None.
+
+        Raises:
+            ProtocolError: not our protocol, or out of bounds.
+        """
+        if len(self._buffer) < _HEADER.size:
+            return None
+        magic, count, size = _HEADER.unpack_from(self._buffer)
+        if magic != _MAGIC or size > FRAME_BYTES_MAX or count > DESCRIPTORS_MAX:
+            raise ProtocolError("a frame is not of our protocol")
+        if len(self._buffer) < _HEADER.size + size:
+            return None
+        if count > len(self._descriptors):
+            raise ProtocolError("descriptors are missing; is the limit of open files too low?")
+        try:
+            message = self._decoder.decode(memoryview(self._buffer)[_HEADER.size : _HEADER.size + size])
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            raise ProtocolError(f"a message cannot be understood: {error}") from None
+        del self._buffer[: _HEADER.size + size]
+        descriptors, self._descriptors = self._descriptors[:count], self._descriptors[count:]
+        return message, descriptors
+
+    def close(self) -> None:
+        """Close descriptors that nobody took."""
+        close_all(self._descriptors)
+        self._descriptors = []
+
+
+def send(connection: socket.socket, frame: bytes, descriptors: Sequence[int] = ()) -> int:
+    """Send as much of a frame as goes; how many bytes went. Descriptors go with the first byte."""
+    if not descriptors:
+        return connection.send(frame)
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+    return connection.sendmsg([frame], rights)
+
+
+def close_all(descriptors: Sequence[int]) -> None:
+    """Close descriptors, whatever happens."""
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)

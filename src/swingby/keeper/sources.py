@@ -1,0 +1,217 @@
+"""Datasets in use: lists and refreshes prefixes, and keeps manifest and base together by digest.
+
+Freshness of `refresh="auto"`: a listing is reused for ten times as long as it took to make, at most ten minutes; so listing never
+costs more than about a tenth, and a small directory is looked at every time. A base that is down leaves the last listing in use.
+
+Threads: safe; one listing of a place at a time, the others wait for it and use it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict, defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from swingby.core.manifest.build import build, refresh
+from swingby.core.manifest.view import Manifest
+from swingby.core.object import key_text
+from swingby.core.segment import Origin
+from swingby.core.selection import select
+from swingby.keeper.manifests import Listing
+from swingby.errors import BaseUnavailableError, EmptyDatasetError, ManifestNotFoundError, NotOpenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from swingby.config import Listing as ListingSettings
+    from swingby.core.manifest.reassign import Move
+    from swingby.core.object import Page
+    from swingby.keeper.bases import Bases, OpenBase
+    from swingby.keeper.manifests import ManifestStore, PlaceRecord
+    from swingby.keeper.protocol import Location, Selection
+
+OPEN_MAX = 64  # datasets held open; one opened again costs a few milliseconds
+
+log = logging.getLogger("swingby")
+
+
+class Source(NamedTuple):
+    """A dataset: its manifest and the base it is of."""
+
+    manifest: Manifest
+    base: OpenBase
+
+
+class Sources:
+    """See the module's text.
+
+    Args:
+        bases: opens bases.
+        store: saves manifests.
+        settings: of listing.
+        scope: of segment ids.
+        on_moves: told of chunks that a refresh put into other packs, before the manifest is in use.
+    """
+
+    def __init__(
+        self, bases: Bases, store: ManifestStore, settings: ListingSettings, scope: str, on_moves: Callable[[list[Move]], None]
+    ) -> None:
+        self.bases = bases
+        self.store = store
+        self._settings = settings
+        self._scope = scope
+        self._on_moves = on_moves
+        self._lock = threading.Lock()
+        self._listing: defaultdict[tuple[str, bytes], threading.Lock] = defaultdict(threading.Lock)
+        self._open: OrderedDict[str, Source] = OrderedDict()
+        self._selections: OrderedDict[tuple[str, bytes], NDArray[np.int64] | None] = OrderedDict()
+
+    def open(
+        self, location: Location, mode: str, digest: str | None, progress: Callable[[int, int], None]
+    ) -> tuple[Source, Listing]:
+        """The dataset of a prefix.
+
+        Args:
+            location: base and prefix.
+            mode: "auto", "always" or "never".
+            digest: of a saved manifest, instead of the newest.
+            progress: told objects and bytes as the listing goes; may raise to end it.
+
+        Raises:
+            EmptyDatasetError: nothing is there.
+            ManifestNotFoundError: `digest`, or "never", and none is saved.
+            SwingbyError: the base's.
+        """
+        base = self.bases.get(location)
+        prefix = location.path
+        if digest:
+            source = Source(self.store.load(digest), base)
+            if (source.manifest.root.base_id, source.manifest.root.prefix) != (base.base.id, prefix):
+                raise ManifestNotFoundError(f"manifest {digest[:16]}… is not of {location.scheme}://{location.container}")
+            return self._keep(source), self._known(source)
+        with self._listing[base.base.id, prefix]:
+            record = self.store.place(base.base.id, self._scope, prefix)
+            old = self._newest(record, base)
+            if old and record and (mode == "never" or (mode == "auto" and self._is_fresh(record.listings[-1]))):
+                return self._keep(old), record.listings[-1]
+            if mode == "never":
+                raise ManifestNotFoundError(f"{_name(location)} was never listed", remedy="Open it with refresh='auto'")
+            try:
+                return self._list(location, base, old, progress)
+            except BaseUnavailableError as error:
+                if mode == "always" or old is None or record is None:
+                    raise
+                log.warning("%s: using the listing of %s", error, time.ctime(record.listings[-1].listed_at))
+                return self._keep(old), record.listings[-1]
+
+    def get(self, digest: str) -> Source:
+        """An open dataset.
+
+        Raises:
+            NotOpenError: it is not open here; the client opens it again.
+        """
+        with self._lock:
+            source = self._open.get(digest)
+            if source is None:
+                raise NotOpenError(f"dataset {digest[:16]}… is not open")
+            self._open.move_to_end(digest)
+            return source
+
+    def selection(self, source: Source, filters: Selection) -> NDArray[np.int64] | None:
+        """Indices that filters select; None: all."""
+        key = (source.manifest.digest, msgspec.msgpack.encode(filters))
+        with self._lock:
+            if key in self._selections:
+                return self._selections[key]
+        found = select(source.manifest.keys(), filters.include, filters.exclude)
+        with self._lock:
+            self._selections[key] = found
+            if len(self._selections) > OPEN_MAX:
+                self._selections.popitem(last=False)
+        return found
+
+    def covering(self, base: OpenBase, key: bytes) -> tuple[Source, int] | None:
+        """The newest saved manifest of the base that lists a key, and the key's index in it."""
+        best: PlaceRecord | None = None
+        for record in self.store.places():
+            if (record.base_id, record.scope) == (base.base.id, self._scope) and key.startswith(record.prefix):
+                if best is None or record.listings[-1].listed_at > best.listings[-1].listed_at:
+                    best = record
+        source = self._newest(best, base)
+        index = source.manifest.find(key[len(source.manifest.root.prefix) :]) if source else None
+        return (source, index) if source and index is not None else None
+
+    def origin(self, base: OpenBase) -> Origin:
+        """What segment ids of a base are made with."""
+        return Origin(base.base.id, self._scope)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _list(
+        self, location: Location, base: OpenBase, old: Source | None, progress: Callable[[int, int], None]
+    ) -> tuple[Source, Listing]:
+        started = time.monotonic()
+        pages = _reported(base.base.list(location.path), progress)
+        if old:
+            result = refresh(old.manifest, pages, self.store.write_shard)
+            root = result.root
+        else:
+            result = None
+            root = build(Origin(base.base.id, self._scope), location.path, pages, self.store.write_shard)
+        if not root.count:
+            raise EmptyDatasetError(
+                f"nothing lies under {_name(location)}", key=key_text(location.path), remedy="Check the prefix's spelling"
+            )
+        if result:
+            self._on_moves(result.moves)
+        listing = self.store.save(root, time.monotonic() - started)
+        return self._keep(Source(self.store.load(listing.digest), base)), listing
+
+    def _newest(self, record: PlaceRecord | None, base: OpenBase) -> Source | None:
+        if record is None or not record.listings:
+            return None
+        digest = record.listings[-1].digest
+        with self._lock:
+            if digest in self._open:
+                return Source(self._open[digest].manifest, base)
+        return Source(self.store.load(digest), base) if self.store.is_whole(digest) else None
+
+    def _is_fresh(self, listing: Listing) -> bool:
+        age = time.time() - listing.listed_at
+        limit = min(self._settings.reuse_cost_ratio * listing.list_seconds, self._settings.reuse_seconds_max)
+        return 0 <= age < limit
+
+    def _known(self, source: Source) -> Listing:
+        root = source.manifest.root
+        record = self.store.place(root.base_id, root.scope, root.prefix)
+        known = [one for one in (record.listings if record else []) if one.digest == source.manifest.digest]
+        return known[0] if known else Listing(source.manifest.digest, 0.0, 0.0)
+
+    def _keep(self, source: Source) -> Source:
+        with self._lock:
+            self._open[source.manifest.digest] = source
+            self._open.move_to_end(source.manifest.digest)
+            if len(self._open) > OPEN_MAX:
+                self._open.popitem(last=False)
+        return source
+
+
+def _reported(pages: Iterator[Page], progress: Callable[[int, int], None]) -> Iterator[Page]:
+    objects = total = 0
+    for page in pages:
+        yield page
+        objects += len(page.keys)
+        total += int(page.sizes.sum())
+        progress(objects, total)
+
+
+def _name(location: Location) -> str:
+    return f"{location.scheme}://{location.container}/{key_text(location.path)}"
+

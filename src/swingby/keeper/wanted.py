@@ -1,0 +1,162 @@
+"""What a request wants, by segment: pure descriptions that know how to fetch what is absent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from swingby.core.manifest.packs import ROW_OFFSET, ROW_PACK, ROW_SIZE, ROW_SLOT
+from swingby.core.plan import Fetch, object_fetches
+from swingby.core.segment import CHUNK_BYTES, Segment, chunk_extent, chunks_between
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from swingby.core.manifest.view import Manifest
+
+
+class Wanted(Protocol):
+    """Chunks of one segment.
+
+    Attributes:
+        segment: which.
+        slot: what the client calls it: a pack's ordinal, or -1 - index of a large object.
+        chunks: numbers, ascending.
+        size_bytes: of these chunks.
+    """
+
+    segment: Segment
+    slot: int
+    chunks: NDArray[np.intp]
+    size_bytes: int
+
+    def fetches(self, absent: Sequence[int], range_bytes: int) -> list[Fetch]:
+        """Requests for the absent ones of the chunks."""
+        ...
+
+    def position_of(self, chunk: int) -> int:
+        """Which object of the request a chunk belongs to."""
+        ...
+
+    def extent(self, chunk: int) -> tuple[int, int]:
+        """Offset and size of a chunk in the segment."""
+        ...
+
+
+class PackWanted:
+    """Objects of one pack.
+
+    Args:
+        manifest: that assigns them.
+        ordinal: of the pack.
+        rows: of the objects, uint32[k, 4], in any order.
+        indices: of the objects in the manifest.
+        positions: of the objects in the request.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        ordinal: int,
+        rows: NDArray[np.uint32],
+        indices: NDArray[np.int64],
+        positions: NDArray[np.intp],
+    ) -> None:
+        order = np.argsort(rows[:, ROW_SLOT])
+        self.segment = manifest.pack(ordinal)
+        self.slot = ordinal
+        self.chunks = rows[order, ROW_SLOT].astype(np.intp)
+        self.size_bytes = int(rows[:, ROW_SIZE].sum())
+        self._manifest = manifest
+        self._rows = rows[order]
+        self._indices = indices[order]
+        self._positions = positions[order]
+
+    def fetches(self, absent: Sequence[int], range_bytes: int) -> list[Fetch]:
+        """See `Wanted.fetches`: one request an object, whole."""
+        del range_bytes
+        manifest, segment, prefix = self._manifest, self.segment, self._manifest.root.prefix
+        places = np.searchsorted(self.chunks, absent)
+        offsets = self._rows[places, ROW_OFFSET].tolist()
+        sizes = self._rows[places, ROW_SIZE].tolist()
+        return [
+            Fetch(segment, chunk, offset, prefix + manifest.key(index), 0, size, size, manifest.version(index))
+            for chunk, offset, size, index in zip(
+                absent, offsets, sizes, self._indices[places].tolist(), strict=True
+            )
+        ]
+
+    def position_of(self, chunk: int) -> int:
+        """See `Wanted.position_of`."""
+        return int(self._positions[np.searchsorted(self.chunks, chunk)])
+
+    def extent(self, chunk: int) -> tuple[int, int]:
+        """See `Wanted.extent`."""
+        row = self._rows[np.searchsorted(self.chunks, chunk)]
+        return int(row[ROW_OFFSET]), int(row[ROW_SIZE])
+
+
+class ObjectWanted:
+    """A part of one object that has a segment of its own.
+
+    Args:
+        segment: the object's.
+        key: full key.
+        version: token.
+        part: bytes [start, stop).
+        slot, position: what the client calls it, and where it stands in the request.
+    """
+
+    def __init__(self, segment: Segment, key: bytes, version: bytes, part: tuple[int, int], called: tuple[int, int]) -> None:
+        self.segment = segment
+        self.slot, self._position = called
+        numbers = chunks_between(*part) if part[1] > part[0] else range(0 if segment.size_bytes else 1)
+        self.chunks = np.arange(numbers.start, numbers.stop)
+        self.size_bytes = min(segment.size_bytes, len(self.chunks) * CHUNK_BYTES)
+        self._key = key
+        self._version = version
+
+    def fetches(self, absent: Sequence[int], range_bytes: int) -> list[Fetch]:
+        """See `Wanted.fetches`: neighbours in one request."""
+        return object_fetches(self.segment, self._key, self._version, absent, range_bytes=range_bytes)
+
+    def position_of(self, chunk: int) -> int:
+        """See `Wanted.position_of`."""
+        del chunk
+        return self._position
+
+    def extent(self, chunk: int) -> tuple[int, int]:
+        """See `Wanted.extent`."""
+        return chunk_extent(self.segment, chunk)
+
+
+def wanted_of(manifest: Manifest, indices: NDArray[np.int64]) -> list[Wanted]:
+    """What these objects of a manifest are, by segment in the order of their first appearance.
+
+    Raises:
+        IndexError: an index is out of range.
+    """
+    rows = manifest.rows(indices)
+    packs, firsts, inverse, counts = np.unique(
+        rows[:, ROW_PACK], return_index=True, return_inverse=True, return_counts=True
+    )
+    order = np.argsort(inverse, kind="stable")
+    groups = np.split(order, np.cumsum(counts)[:-1])
+    found: list[Wanted] = []
+    for number in np.argsort(firsts).tolist():
+        ordinal, positions = int(packs[number]), groups[number]
+        if manifest.is_large(ordinal):
+            found += [_large(manifest, int(indices[position]), position) for position in positions.tolist()]
+        else:
+            unique = positions[np.unique(rows[positions, ROW_SLOT], return_index=True)[1]]
+            found.append(PackWanted(manifest, ordinal, rows[unique], indices[unique], unique))
+    return found
+
+
+def _large(manifest: Manifest, index: int, position: int) -> Wanted:
+    segment = manifest.large(index)
+    key = manifest.root.prefix + manifest.key(index)
+    return ObjectWanted(segment, key, manifest.version(index), (0, segment.size_bytes), (-1 - index, position))

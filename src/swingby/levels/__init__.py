@@ -1,0 +1,1 @@
+"""Levels that hold bytes: segments as pairs of files, and the rules of what stays."""

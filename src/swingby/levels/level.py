@@ -1,0 +1,358 @@
+"""A level that holds segments: a directory of pairs, a budget, and a policy.
+
+The directory is the index: names tell segment and generation, and a pair is opened and checked when it is first used, so starting
+with many costs little. What cannot be used is dropped, or set aside if another release may read it.
+
+Guarantees: nothing that is held (`users`), pinned or dirty is evicted. Threads: safe; writes of bytes happen outside the lock.
+Failure: LevelError means "not on this level"; the caller goes one level on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from swingby.errors import FormatError, LevelError
+from swingby.levels import segment_file
+from swingby.levels.map_file import UnknownFormatError
+from swingby.levels.segment_file import SegmentFile, file_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Buffer
+
+    from swingby.core.segment import Segment
+    from swingby.levels.block_reader import BlockReader
+    from swingby.levels.policy import Policy
+    from swingby.levels.room import Room
+
+OPEN_FILES_MAX = 4096  # pairs, two descriptors each
+ROOM_STEP_BYTES = 64 << 20  # how much is written before the room is measured again
+ASIDE = "aside"
+
+_NAME = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{16})(\.seg|\.map|\.was|\.map\.tmp)")
+
+
+class LevelOptions(NamedTuple):
+    """What sets one level apart from another.
+
+    Attributes:
+        name: "memory" or "burst".
+        directory: for its files; made if absent.
+        budget_bytes: the most it holds.
+        boot_id: 16 bytes; entries of another boot are not believed.
+    """
+
+    name: str
+    directory: str
+    budget_bytes: int
+    boot_id: bytes
+
+
+class LevelCounts(NamedTuple):
+    """What a level holds and did since the keeper started."""
+
+    used_bytes: int
+    segments: int
+    evicted_segments: int
+    filled_bytes: int
+    bad_chunks: int
+
+
+class Level:
+    """See the module's text.
+
+    Args:
+        options: name, directory, budget, boot.
+        policy: decides who leaves.
+        room: what the place can still take.
+        reader: reads the segments' bytes.
+    """
+
+    def __init__(self, options: LevelOptions, policy: Policy, room: Room, reader: BlockReader) -> None:
+        self.options = options
+        self.name = options.name
+        self.reader = reader
+        self._policy = policy
+        self._room = room
+        self._lock = threading.RLock()
+        self._names: dict[bytes, str] = {}  # segment id -> common part of the pair's names
+        self._sizes: dict[bytes, int] = {}  # of pairs whose size is known
+        self._open: OrderedDict[bytes, SegmentFile] = OrderedDict()
+        self._pins: Counter[bytes] = Counter()
+        self._used_bytes = 0
+        self._room_bytes = 0
+        self._evicted = self._filled_bytes = self._bad_chunks = 0
+        self.on_evict = lambda: None
+        os.makedirs(options.directory, mode=0o700, exist_ok=True)
+        self._left_over = self._scan()
+
+    # -- using segments ------------------------------------------------------------------------------------------------
+
+    def admits(self, segment: Segment) -> bool:
+        """Whether the segment may come in at all: it is no larger than half of the level."""
+        return segment.size_bytes <= self.options.budget_bytes // 2
+
+    @contextlib.contextmanager
+    def holding(self, segment: Segment, *, create: bool) -> Iterator[SegmentFile | None]:
+        """The segment's pair, held open while the block runs; None where there is none and `create` is False.
+
+        Raises:
+            LevelError: it cannot be made.
+        """
+        file = self.acquire(segment, create=create)
+        try:
+            yield file
+        finally:
+            if file:
+                self.release(file)
+
+    def acquire(self, segment: Segment, *, create: bool) -> SegmentFile | None:
+        """As `holding`; the caller calls `release`."""
+        with self._lock:
+            file = self._open.get(segment.id) or self._reopen(segment)
+            if file is None and create:
+                file = SegmentFile.create(self.options.directory, segment, self.options.boot_id)
+                self._names[segment.id] = os.path.basename(file.path)
+                self._sizes[segment.id] = 0
+                self._admit_open(file)
+            if file is not None:
+                self._open.move_to_end(segment.id)
+                file.users += 1
+            return file
+
+    def release(self, file: SegmentFile) -> None:
+        """End a hold."""
+        with self._lock:
+            file.users -= 1
+            if file.users == 0 and self._names.get(file.segment.id) != os.path.basename(file.path):
+                file.close()  # retired meanwhile
+
+    def fill(self, file: SegmentFile, chunk: int, offset: int, data: Buffer, words: Sequence[int]) -> None:
+        """Store chunks of a held segment; evicts others to make room.
+
+        Raises:
+            LevelError: there is no room, or the file system refuses.
+        """
+        size = len(memoryview(data))
+        pages = -(-size // segment_file.PAGE_BYTES) * segment_file.PAGE_BYTES
+        with self._lock:
+            self._make_room(pages)
+            self._used_bytes += pages
+            self._room_bytes -= pages
+            self._filled_bytes += size
+            self._sizes[file.segment.id] = self._sizes.get(file.segment.id, 0) + pages
+        try:
+            file.write(chunk, offset, data, words)
+        except LevelError:
+            with self._lock:
+                self._room_bytes = 0
+                if self._sizes.get(file.segment.id):
+                    self._set_size(file.segment.id, self._sizes[file.segment.id] - pages)
+            raise
+
+    def touch(self, identity: bytes) -> None:
+        """Tell the policy that a segment was used."""
+        with self._lock:
+            self._policy.touch(identity)
+
+    def has(self, identity: bytes) -> bool:
+        """Whether there is a pair of this segment."""
+        return identity in self._names
+
+    def is_complete(self, identity: bytes) -> bool:
+        """Whether a segment is open here with every chunk present."""
+        file = self._open.get(identity)
+        return file is not None and file.is_complete
+
+    # -- leaving -------------------------------------------------------------------------------------------------------
+
+    def pin(self, identity: bytes) -> None:
+        """Keep a segment until as many `unpin`."""
+        with self._lock:
+            self._pins[identity] += 1
+
+    def unpin(self, identity: bytes) -> None:
+        """Undo one `pin`."""
+        with self._lock:
+            self._pins[identity] -= 1
+            if self._pins[identity] <= 0:
+                del self._pins[identity]
+
+    def evict(self, identity: bytes) -> bool:
+        """Retire a segment; False where it is held, pinned or not there."""
+        with self._lock:
+            return self._may_leave(identity) and self._retire(identity)
+
+    def quarantine(self, file: SegmentFile) -> None:
+        """Retire a generation with a bad chunk, held or not."""
+        with self._lock:
+            self._bad_chunks += 1
+            if self._open.get(file.segment.id) is file:
+                self._retire(file.segment.id)
+
+    def next_victim(self) -> bytes | None:
+        """Who would be evicted next."""
+        with self._lock:
+            return self._policy.victim(self._may_leave)
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def counts(self) -> LevelCounts:
+        """What it holds and did."""
+        with self._lock:
+            return LevelCounts(
+                self._used_bytes, len(self._names), self._evicted, self._filled_bytes, self._bad_chunks
+            )
+
+    def identities(self) -> list[bytes]:
+        """Ids of all segments here."""
+        with self._lock:
+            return list(self._names)
+
+    def open_known(self, identity: bytes) -> SegmentFile | None:
+        """A held pair by id alone, for verification; the caller calls `release`."""
+        with self._lock:
+            file = self._open.get(identity) or self._reopen_id(identity)
+            if file:
+                file.users += 1
+            return file
+
+    def clean_left_over(self) -> None:
+        """Remove what earlier keepers left half-made, and learn the sizes of the rest. Once, soon after start."""
+        for name in self._left_over:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self.options.directory, name))
+        self._left_over = []
+        for identity in self.identities():
+            with self._lock:
+                if identity in self._names and identity not in self._sizes:
+                    path = os.path.join(self.options.directory, self._names[identity] + segment_file.SEGMENT_SUFFIX)
+                    with contextlib.suppress(OSError):
+                        self._set_size(identity, os.stat(path).st_blocks * 512)
+
+    def close(self) -> None:
+        """Close all files; they stay for the next keeper."""
+        with self._lock:
+            for file in self._open.values():
+                file.close()
+            self._open.clear()
+
+    # -- inside, under the lock ----------------------------------------------------------------------------------------
+
+    def _scan(self) -> list[str]:
+        """Read the directory; return names that make no pair."""
+        suffixes: dict[tuple[str, str], list[str]] = {}
+        strays = []
+        for name in os.listdir(self.options.directory):
+            match = _NAME.fullmatch(name)
+            if match:
+                suffixes.setdefault((match[1], match[2]), []).append(match[3])
+        for (identity, generation), found in suffixes.items():
+            key = bytes.fromhex(identity)
+            is_pair = ".seg" in found and (".map" in found or ".was" in found)
+            if is_pair and key not in self._names:
+                self._names[key] = file_name(key, int(generation, 16))
+                self._policy.add(key)
+                strays += [f"{identity}.{generation}{one}" for one in found if one == ".map.tmp"]
+            else:
+                strays += [f"{identity}.{generation}{one}" for one in found]
+        return strays
+
+    def _reopen(self, segment: Segment) -> SegmentFile | None:
+        file = self._reopen_id(segment.id)
+        if file and file.segment != segment:
+            self._retire(segment.id)
+            return None
+        return file
+
+    def _reopen_id(self, identity: bytes) -> SegmentFile | None:
+        name = self._names.get(identity)
+        if name is None:
+            return None
+        path = os.path.join(self.options.directory, name)
+        try:
+            file = SegmentFile.open(path, self.options.boot_id)
+        except UnknownFormatError:
+            self._set_aside(identity, name)
+            return None
+        except (FormatError, LevelError):
+            self._forget(identity)
+            segment_file.unlink_pair(path)
+            return None
+        self._set_size(identity, file.used_bytes)
+        self._admit_open(file)
+        return file
+
+    def _admit_open(self, file: SegmentFile) -> None:
+        self._open[file.segment.id] = file
+        self._policy.add(file.segment.id)
+        if len(self._open) > OPEN_FILES_MAX:
+            for identity, other in list(self._open.items()):
+                if other.users == 0 and other is not file:
+                    other.close()
+                    del self._open[identity]
+                    break
+
+    def _make_room(self, size: int) -> None:
+        while self._used_bytes + size > self.options.budget_bytes:
+            self._evict_next()
+        if self._room_left(size) < size:
+            # Evicting frees nothing that a client still maps; one victim a fill keeps the rest of the level alive.
+            self._evict_next()
+            if self._room_left(size) < size:
+                raise LevelError(f"there is no room left for level {self.name}", level=self.name)
+
+    def _evict_next(self) -> None:
+        victim = self._policy.victim(self._may_leave)
+        if victim is None:
+            raise LevelError(f"level {self.name} is full and nothing may leave", level=self.name)
+        self._retire(victim)
+
+    def _room_left(self, size: int) -> int:
+        if self._room_bytes < size:
+            try:
+                self._room_bytes = min(self._room.free_bytes(), max(size, ROOM_STEP_BYTES))
+            except OSError:
+                self._room_bytes = 0
+        return self._room_bytes
+
+    def _may_leave(self, identity: bytes) -> bool:
+        file = self._open.get(identity)
+        return identity in self._names and identity not in self._pins and not (file and file.users)
+
+    def _retire(self, identity: bytes) -> bool:
+        file = self._open.get(identity) or self._reopen_id(identity)
+        if file is None:
+            return True  # it was unusable and is gone
+        self._forget(identity)
+        file.retire()
+        if file.users == 0:
+            file.close()
+        self._evicted += 1
+        self.on_evict()
+        return True
+
+    def _forget(self, identity: bytes) -> None:
+        self._names.pop(identity, None)
+        self._open.pop(identity, None)
+        self._policy.remove(identity)
+        self._used_bytes -= self._sizes.pop(identity, 0)
+
+    def _set_size(self, identity: bytes, size: int) -> None:
+        self._used_bytes += size - self._sizes.get(identity, 0)
+        self._sizes[identity] = size
+
+    def _set_aside(self, identity: bytes, name: str) -> None:
+        folder = os.path.join(self.options.directory, ASIDE)
+        self._forget(identity)
+        with contextlib.suppress(OSError):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            for suffix in (segment_file.SEGMENT_SUFFIX, segment_file.MAP_SUFFIX):
+                os.rename(os.path.join(self.options.directory, name + suffix), os.path.join(folder, name + suffix))

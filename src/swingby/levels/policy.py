@@ -1,0 +1,95 @@
+"""What leaves a level first. Pure: no clock, no I/O, no thread.
+
+`Sieve` is for access without a known order (Zhang et al., NSDI 2024): a queue in order of arrival and a hand that passes over
+what was used since it came by last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Policy(Protocol):
+    """The contract. Ids are segment ids; every method may be called with ids the policy does not know."""
+
+    def add(self, identity: bytes) -> None:
+        """A segment came."""
+        ...
+
+    def touch(self, identity: bytes) -> None:
+        """A segment was used."""
+        ...
+
+    def remove(self, identity: bytes) -> None:
+        """A segment left."""
+        ...
+
+    def victim(self, may_leave: Callable[[bytes], bool]) -> bytes | None:
+        """The segment to evict next among those that may leave, or None."""
+        ...
+
+
+class _Node:
+    __slots__ = ("identity", "newer", "older", "visited")
+
+    def __init__(self, identity: bytes) -> None:
+        self.identity = identity
+        self.visited = False
+        self.newer: _Node | None = None
+        self.older: _Node | None = None
+
+
+class Sieve:
+    """See the module's text. All operations take constant time, amortised."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[bytes, _Node] = {}
+        self._newest: _Node | None = None
+        self._oldest: _Node | None = None
+        self._hand: _Node | None = None
+
+    def add(self, identity: bytes) -> None:
+        """See `Policy.add`."""
+        if identity in self._nodes:
+            return
+        node = self._nodes[identity] = _Node(identity)
+        node.older = self._newest
+        if self._newest:
+            self._newest.newer = node
+        self._newest = node
+        self._oldest = self._oldest or node
+
+    def touch(self, identity: bytes) -> None:
+        """See `Policy.touch`."""
+        if node := self._nodes.get(identity):
+            node.visited = True
+
+    def remove(self, identity: bytes) -> None:
+        """See `Policy.remove`."""
+        node = self._nodes.pop(identity, None)
+        if node is None:
+            return
+        if self._hand is node:
+            self._hand = node.newer
+        if node.newer:
+            node.newer.older = node.older
+        else:
+            self._newest = node.older
+        if node.older:
+            node.older.newer = node.newer
+        else:
+            self._oldest = node.newer
+
+    def victim(self, may_leave: Callable[[bytes], bool]) -> bytes | None:
+        """See `Policy.victim`. The second round meets only what the first has unmarked."""
+        node = self._hand or self._oldest
+        for _ in range(2 * len(self._nodes)):
+            assert node is not None  # there are nodes
+            if node.visited:
+                node.visited = False
+            elif may_leave(node.identity):
+                self._hand = node
+                return node.identity
+            node = node.newer or self._oldest
+        return None

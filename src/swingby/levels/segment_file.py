@@ -1,0 +1,296 @@
+"""One segment on one level: `<id>.<generation>.seg`, its bytes, sparse while partial, and `<id>.<generation>.map`.
+
+Guarantees: an entry of the map is stored after the bytes it stands for; present bytes are never rewritten, truncated or punched.
+Threads: `write`, `read` and `entries` from any; open, close and retire under the level's lock.
+Failure: LevelError for what the file system refuses, CorruptDataError for bytes that do not match their entry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import struct
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+
+from swingby.core.checksum import word_of
+from swingby.errors import CorruptDataError, FormatError, LevelError
+from swingby.levels import map_file
+from swingby.levels.map_file import ENTRIES_OFFSET, ENTRY_BYTES, MapHeader, extent_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+    from typing_extensions import Buffer
+
+    from swingby.core.segment import Segment
+    from swingby.levels.block_reader import BlockReader
+
+SEGMENT_SUFFIX, MAP_SUFFIX, OLD_MAP_SUFFIX, TEMPORARY_SUFFIX = ".seg", ".map", ".was", ".tmp"
+PAGE_BYTES = 4096
+
+_ENTRY = struct.Struct("<QQ")
+
+
+def file_name(identity: bytes, generation: int) -> str:
+    """The common part of a pair's names."""
+    return f"{identity.hex()}.{generation:016x}"
+
+
+class SegmentFile:
+    """An open pair. Made by `create` or `open`.
+
+    Attributes:
+        segment: what it holds.
+        generation: which pair of that segment.
+        entries: uint64[chunks, 2], the keeper's own copy: word, extent.
+        descriptor, map_descriptor: read-write, for the keeper; clients are sent them and map them read-only.
+        present_count: how many chunks are present.
+        used_bytes: taken on the level, in pages.
+        users: how many operations hold it open.
+    """
+
+    def __init__(self, path: str, header: MapHeader, descriptors: tuple[int, int], entries: NDArray[np.uint64]) -> None:
+        self.path = path
+        self.segment = header.segment
+        self.generation = header.generation
+        self.descriptor, self.map_descriptor = descriptors
+        self.entries = entries
+        self.present_count = int(np.count_nonzero(entries[:, 0]))
+        self.used_bytes = 0
+        self.users = 0
+        self._candidates: NDArray[np.uint64] | None = None
+
+    @classmethod
+    def create(cls, directory: str, segment: Segment, boot_id: bytes) -> SegmentFile:
+        """A new pair with nothing present.
+
+        Raises:
+            LevelError: the file system refuses it.
+        """
+        header = MapHeader(segment, secrets.randbits(64), boot_id)
+        path = os.path.join(directory, file_name(segment.id, header.generation))
+        descriptors: list[int] = []
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            descriptors.append(os.open(path + SEGMENT_SUFFIX, flags, 0o600))
+            os.ftruncate(descriptors[0], -(-segment.size_bytes // PAGE_BYTES) * PAGE_BYTES)
+            descriptors.append(_write_map(path, header))
+        except OSError as error:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            unlink_pair(path)
+            _refuse(error, path)
+        return cls(path, header, (descriptors[0], descriptors[1]), np.zeros((segment.chunk_count, 2), np.uint64))
+
+    @classmethod
+    def open(cls, path: str, boot_id: bytes) -> SegmentFile:
+        """An existing pair, given the common part of its path.
+
+        Entries of another boot do not count until their chunk has been read and found right: the map is replaced by an empty one
+        and the old one kept beside it.
+
+        Raises:
+            FormatError: the pair is damaged, half-made, dead or of another version.
+            LevelError: it cannot be read.
+        """
+        descriptors: list[int] = []
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                descriptors.append(os.open(path + MAP_SUFFIX, os.O_RDWR | os.O_CLOEXEC))
+            if descriptors:
+                header, entries = _read_map(descriptors[0], path)
+            if not descriptors or header.boot_id != boot_id:
+                header = _replace_map(path, boot_id, descriptors)
+                entries = np.zeros((header.segment.chunk_count, 2), np.uint64)
+            descriptors.insert(0, os.open(path + SEGMENT_SUFFIX, os.O_RDWR | os.O_CLOEXEC))
+            status = os.fstat(descriptors[0])
+            if status.st_size < header.segment.size_bytes:
+                raise FormatError(f"{path}: the segment is shorter than its map says")
+            self = cls(path, header, (descriptors[0], descriptors[1]), entries)
+            self.used_bytes = status.st_blocks * 512
+            self._candidates = _old_entries(path, header)
+        except FileNotFoundError:
+            _close(descriptors)
+            raise FormatError(f"{path}: half of the pair is missing") from None
+        except FormatError:
+            _close(descriptors)
+            raise
+        except OSError as error:
+            _close(descriptors)
+            _refuse(error, path)
+        return self
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every chunk is present."""
+        return self.present_count >= self.segment.chunk_count
+
+    def word(self, chunk: int) -> int:
+        """The checksum of a chunk, 0 when it is absent."""
+        return int(self.entries[chunk, 0])
+
+    def extent(self, chunk: int) -> tuple[int, int]:
+        """Offset and size in bytes of a present chunk."""
+        return extent_of(self.segment, self.entries, chunk)
+
+    def absent(self, chunks: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Which of these chunks are absent."""
+        missing: NDArray[np.intp] = chunks[self.entries[chunks, 0] == 0]
+        return missing
+
+    def present(self) -> NDArray[np.intp]:
+        """All present chunks."""
+        return np.flatnonzero(self.entries[:, 0])
+
+    def write(self, chunk: int, offset: int, data: Buffer, words: Sequence[int]) -> None:
+        """Store neighbouring chunks, then their entries.
+
+        Args:
+            chunk: number of the first.
+            offset: of it in the segment.
+            data: their bytes.
+            words: their checksums; in a pack, one.
+
+        Raises:
+            LevelError: the file system refuses the bytes; nothing became present.
+        """
+        extent = map_file.pack_extent(offset, len(memoryview(data))) if self.segment.packed else 0
+        try:
+            _write_all(self.descriptor, data, offset)
+            self._enter(chunk, [(word, extent) for word in words])
+        except OSError as error:
+            _refuse(error, self.path)
+
+    def _enter(self, chunk: int, entries: Sequence[tuple[int, int]]) -> None:
+        packed = b"".join([_ENTRY.pack(*entry) for entry in entries])
+        _write_all(self.map_descriptor, packed, ENTRIES_OFFSET + chunk * ENTRY_BYTES)
+        self.present_count += int(np.count_nonzero(self.entries[chunk : chunk + len(entries), 0] == 0))
+        self.entries[chunk : chunk + len(entries)] = entries
+
+    def read(self, chunk: int, reader: BlockReader) -> memoryview:
+        """The bytes of a present chunk, checked; valid until the thread's next read.
+
+        Raises:
+            CorruptDataError: they do not match the entry.
+            LevelError: the disk cannot read them.
+        """
+        try:
+            data = reader.read(self.path + SEGMENT_SUFFIX, *self.extent(chunk))
+        except OSError as error:
+            _refuse(error, self.path)
+        if word_of(data) != self.word(chunk):
+            raise CorruptDataError(f"{self.path}: chunk {chunk} does not match its checksum")
+        return data
+
+    def may_have(self, chunk: int) -> bool:
+        """Whether the chunk is present, or was in an earlier boot."""
+        return bool(self.entries[chunk, 0]) or (self._candidates is not None and bool(self._candidates[chunk, 0]))
+
+    def confirm(self, chunks: Iterable[int], reader: BlockReader) -> None:
+        """Enter chunks again that were present in an earlier boot and are still right."""
+        if self._candidates is None:
+            return
+        for chunk in chunks:
+            word, self._candidates[chunk, 0] = int(self._candidates[chunk, 0]), 0
+            offset, size = extent_of(self.segment, self._candidates, chunk)
+            if not word or self.word(chunk) or offset + size > self.segment.size_bytes:
+                continue
+            with contextlib.suppress(OSError):
+                if word_of(reader.read(self.path + SEGMENT_SUFFIX, offset, size)) == word:
+                    self._enter(chunk, [(word, int(self._candidates[chunk, 1]))])
+
+    def retire(self) -> None:
+        """Mark the map dead and unlink the pair; whoever has it mapped keeps right bytes."""
+        with contextlib.suppress(OSError):
+            _write_all(self.map_descriptor, map_file.DEAD, map_file.MARK_OFFSET)
+        unlink_pair(self.path)
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        _close([self.descriptor, self.map_descriptor])
+        self.descriptor = self.map_descriptor = -1
+
+
+def _write_map(path: str, header: MapHeader) -> int:
+    """A new, empty map under its name; its descriptor."""
+    descriptor = os.open(path + MAP_SUFFIX + TEMPORARY_SUFFIX, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, map_file.map_bytes(header.segment.chunk_count))
+        _write_all(descriptor, map_file.encode_header(header), 0)
+        os.rename(path + MAP_SUFFIX + TEMPORARY_SUFFIX, path + MAP_SUFFIX)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _read_map(descriptor: int, path: str) -> tuple[MapHeader, NDArray[np.uint64]]:
+    size = os.fstat(descriptor).st_size
+    data = os.pread(descriptor, size, 0)
+    header = map_file.decode_header(data)
+    if file_name(header.segment.id, header.generation) != os.path.basename(path):
+        raise FormatError(f"{path}: the map belongs to another segment")
+    if map_file.is_dead(data):
+        raise FormatError(f"{path}: evicted")
+    if size != map_file.map_bytes(header.segment.chunk_count):
+        raise FormatError(f"{path}: the map has the wrong length")
+    entries = np.frombuffer(data, "<u8", offset=ENTRIES_OFFSET).reshape(-1, 2).copy()
+    return header, entries
+
+
+def _replace_map(path: str, boot_id: bytes, descriptors: list[int]) -> MapHeader:
+    """Keep the map of another boot as `.was`, unless one is there already, and put an empty one in its place."""
+    if descriptors:
+        os.rename(path + MAP_SUFFIX, path + OLD_MAP_SUFFIX)
+        os.close(descriptors.pop())
+    old = os.open(path + OLD_MAP_SUFFIX, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        header = _read_map(old, path)[0]._replace(boot_id=boot_id)
+    finally:
+        os.close(old)
+    descriptors.append(_write_map(path, header))
+    return header
+
+
+def _old_entries(path: str, header: MapHeader) -> NDArray[np.uint64] | None:
+    try:
+        old = os.open(path + OLD_MAP_SUFFIX, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        before, entries = _read_map(old, path)
+    finally:
+        os.close(old)
+    if before.segment != header.segment:
+        raise FormatError(f"{path}: the maps of two boots disagree")
+    return entries
+
+
+def _write_all(descriptor: int, data: Buffer, offset: int) -> None:
+    done = os.pwrite(descriptor, data, offset)
+    left = memoryview(data).cast("B")[done:]
+    while left:
+        done = os.pwrite(descriptor, left, offset + len(memoryview(data)) - len(left))
+        left = left[done:]
+
+
+def _refuse(error: OSError, path: str) -> NoReturn:
+    raise LevelError(f"{path}: {errno.errorcode.get(error.errno or 0, '')} {error.strerror or error}") from None
+
+
+def unlink_pair(path: str) -> None:
+    """Remove all files of a pair."""
+    for suffix in (MAP_SUFFIX, OLD_MAP_SUFFIX, SEGMENT_SUFFIX, MAP_SUFFIX + TEMPORARY_SUFFIX):
+        with contextlib.suppress(OSError):
+            os.unlink(path + suffix)
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            os.close(descriptor)
