@@ -21,7 +21,7 @@ class Base(Protocol):
 
     Attributes:
         id: the same for the same storage on every node; local storage is local to its node.
-        forkable: whether it works in a process forked after its first use.
+        local: whether any process of the node reads it as well as the keeper does: files.
     """
 
     @property
@@ -30,8 +30,8 @@ class Base(Protocol):
         ...
 
     @property
-    def forkable(self) -> bool:
-        """Whether it works in a process forked after its first use."""
+    def local(self) -> bool:
+        """Whether any process of the node reads it as well as the keeper does."""
         ...
 
     def list(self, prefix: bytes, after: bytes = b"") -> Iterator[Page]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from swingby.base.contract import Base
     from swingby.core.object import ObjectInfo, Page, Payload
 
-LATENCY_WINDOW_COUNT = 256
+ALONE_INFLIGHT_MAX = 2  # a read that starts beside so few others tells the latency; in a crowd it would tell the queue
+LATENCY_COUNT = 16
 
 
 class Reading(NamedTuple):
@@ -24,7 +26,7 @@ class Reading(NamedTuple):
         requests: reads, stats and listing pages, failed ones too.
         bytes: read.
         failures: calls that raised.
-        latency_seconds: the lowest of the last reads: what one request takes when nothing is in its way; 0 before the first.
+        latency_seconds: the lowest of the last reads that were almost alone; 0 before the first.
     """
 
     requests: int
@@ -40,20 +42,20 @@ class MeteredBase:
         self._base = base
         self._lock = threading.Lock()
         self._requests = self._bytes = self._failures = 0
-        self._lowest = self._lowest_before = float("inf")
-        self._in_window = 0
+        self._inflight = 0
+        self._latencies: deque[float] = deque(maxlen=LATENCY_COUNT)
+        self.latency_seconds = 0.0
         self.id = base.id
-        self.forkable = base.forkable
+        self.local = base.local
 
     def reading(self) -> Reading:
         """The counts now."""
-        lowest = min(self._lowest, self._lowest_before)
-        return Reading(self._requests, self._bytes, self._failures, 0.0 if lowest == float("inf") else lowest)
+        return Reading(self._requests, self._bytes, self._failures, self.latency_seconds)
 
     def list(self, prefix: bytes, after: bytes = b"") -> Iterator[Page]:
         """See `Base.list`."""
         for page in self._base.list(prefix, after):
-            self._count(0, None)
+            self._count()
             yield page
 
     def stat(self, key: bytes) -> ObjectInfo:
@@ -63,44 +65,48 @@ class MeteredBase:
         except BaseException:
             self._fail()
             raise
-        self._count(0, None)
+        self._count()
         return info
 
     def read(self, key: bytes, start: int = 0, size: int | None = None, version: bytes | None = None) -> Payload:
         """See `Base.read`."""
-        started = time.perf_counter()
+        with self._lock:
+            self._inflight += 1
+            is_alone = self._inflight <= ALONE_INFLIGHT_MAX
+        started = time.perf_counter() if is_alone else 0.0
         try:
             payload = self._base.read(key, start, size, version)
         except BaseException:
+            with self._lock:
+                self._inflight -= 1
             self._fail()
             raise
-        self._count(len(memoryview(payload.data)), time.perf_counter() - started)
+        with self._lock:
+            self._inflight -= 1
+            self._requests += 1
+            self._bytes += len(memoryview(payload.data))
+        if is_alone:
+            self._latencies.append(time.perf_counter() - started)
+            self.latency_seconds = min(self._latencies)
         return payload
 
     def write(self, key: bytes, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:
         """See `Base.write`."""
-        self._count(0, None)
+        self._count()
         return self._base.write(key, data, if_absent=if_absent)
 
     def delete(self, key: bytes) -> None:
         """See `Base.delete`."""
-        self._count(0, None)
+        self._count()
         self._base.delete(key)
 
     def close(self) -> None:
         """See `Base.close`."""
         self._base.close()
 
-    def _count(self, size: int, seconds: float | None) -> None:
+    def _count(self) -> None:
         with self._lock:
             self._requests += 1
-            self._bytes += size
-            if seconds is None:
-                return
-            self._lowest = min(self._lowest, seconds)
-            self._in_window += 1
-            if self._in_window == LATENCY_WINDOW_COUNT:
-                self._lowest_before, self._lowest, self._in_window = self._lowest, float("inf"), 0
 
     def _fail(self) -> None:
         with self._lock:

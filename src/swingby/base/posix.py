@@ -65,7 +65,7 @@ class PosixBase:
         threads_max: for listing a slow file system.
     """
 
-    forkable = True
+    local = True
 
     def __init__(self, base_id: str, threads_max: int) -> None:
         self._id = base_id

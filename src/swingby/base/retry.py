@@ -57,7 +57,7 @@ class RetryingBase:
         self._clock = clock
         self._random_unit = random_unit
         self.id = base.id
-        self.forkable = base.forkable
+        self.local = base.local
 
     def list(self, prefix: bytes, after: bytes = b"") -> Iterator[Page]:
         """See `Base.list`. Goes on behind the last key that was listed."""

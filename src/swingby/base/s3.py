@@ -1,28 +1,32 @@
-"""`s3://` buckets: reads and writes through obstore, listings and odd keys through signed requests of our own.
+"""`s3://` buckets.
 
-Threads: safe. After a fork obstore hangs, even a new store, so this base is for the keeper (`forkable` is False).
+Reads take the quick way of `s3_wire`; answers it does not understand, proxies and writes go through obstore; listings, HEADs and keys
+with odd paths through signed requests of our own.
+
+Threads: safe. Forks: reads are safe; obstore hangs after a fork, even a new store, so a child of a process that used it is told.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from obstore.store import S3Store
-
 from swingby.base.credentials import Provider, provider_of
 from swingby.base.ranges import list_ranges
 from swingby.base.s3_http import Bucket, SignedHttp
-from swingby.base.translate import raise_obstore
+from swingby.base.s3_wire import Unusual, Wire
+from swingby.base.translate import RangeError, raise_obstore
 from swingby.config import S3, Fetch, proxy_variables
 from swingby.core.object import ObjectInfo, Payload, key_text, version_of_etag
-from swingby.errors import ObjectChangedError, TruncatedReadError
+from swingby.errors import ForkError, ObjectChangedError, TruncatedReadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from obstore.store import S3Store
     from typing_extensions import Buffer
 
     from swingby.core.object import Page
@@ -31,6 +35,7 @@ LIST_THREADS = 16
 CREDENTIAL_SECONDS = 60  # botocore renews what expires; obstore asks it this often
 
 _ODD_KEY = re.compile(rb"(?:^|/)\.{0,2}(?:/|$)|[\x00-\x1f\x7f]")
+_obstore_process: int | None = None
 
 
 class S3Base:
@@ -42,21 +47,20 @@ class S3Base:
         limits: time limits and connection counts.
     """
 
-    forkable = False
+    local = False
 
     def __init__(self, bucket: str, options: S3, limits: Fetch) -> None:
         self._bucket = bucket
-        place = _place(bucket, options)
-        credentials = provider_of(options)
+        self._place = _place(bucket, options)
+        self._options = options
+        self._limits = limits
+        self._credentials = provider_of(options)
         self._id = base_id(bucket, options)
-        self._http = SignedHttp(
-            place,
-            credentials,
-            proxy_variables(),
-            (limits.connect_seconds_max, limits.request_seconds_max),
-            LIST_THREADS,
-        )
-        self._store = _store(place, options, limits, credentials)
+        proxies = proxy_variables()
+        waits = (limits.connect_seconds_max, limits.request_seconds_max)
+        self._http = SignedHttp(self._place, self._credentials, proxies, waits, LIST_THREADS)
+        self._wire = None if proxies else Wire(self._place, self._credentials, *waits)
+        self._made_store: S3Store | None = None
 
     @property
     def id(self) -> str:
@@ -69,35 +73,27 @@ class S3Base:
 
     def stat(self, key: bytes) -> ObjectInfo:
         """See `Base.stat`."""
-        if _ODD_KEY.search(key):
-            return _info(self._http.request("HEAD", key).headers)
-        try:
-            return _meta_info(self._store.head(key_text(key)))
-        except Exception as error:  # noqa: BLE001  obstore raises builtins and its own
-            raise_obstore(error, key, self._bucket)
+        return _info(self._http.request("HEAD", key).headers)
 
     def read(self, key: bytes, start: int = 0, size: int | None = None, version: bytes | None = None) -> Payload:
         """See `Base.read`. Without a range the whole object is asked for plainly: ranges cost some servers a quarter."""
-        if _ODD_KEY.search(key):
-            return self._read_odd(key, start, size, version)
-        if size == 0:
-            return Payload(b"", self._checked(self.stat(key), key, version))
-        options: Any = None
-        if size is not None:
-            options = {"range": (start, start + size)}
-        elif start:
-            options = {"range": {"offset": start}}
+        if size == 0 or (start and size is None):
+            info = self._checked(self.stat(key), key, version)
+            if size == 0 or start >= info.size:
+                return Payload(b"", info)
+            size = info.size - start
+        part = None if size is None else (start, start + size)
         try:
-            result = self._store.get(key_text(key), options=options)
-            info = self._checked(_meta_info(result.meta), key, version)
-            data = result.bytes()
-        except ObjectChangedError:
-            raise
-        except Exception as error:  # noqa: BLE001  as above
-            if options and "416" in str(error):
-                return Payload(b"", self._checked(self.stat(key), key, version))
-            raise_obstore(error, key, self._bucket)
-        return self._whole(Payload(data, info), key, start, size)
+            payload = self._read_quickly(key, part)
+        except Unusual:
+            payload = self._read_generally(key, part)
+        except RangeError:
+            return Payload(b"", self._checked(self.stat(key), key, version))
+        self._checked(payload.info, key, version)
+        wanted = payload.info.size if part is None else max(0, min(payload.info.size, part[1]) - part[0])
+        if len(memoryview(payload.data)) != wanted:
+            raise TruncatedReadError(f"s3://{self._bucket}/{key_text(key)}: the body ended early", key=key_text(key))
+        return payload
 
     def write(self, key: bytes, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:
         """See `Base.write`."""
@@ -106,8 +102,8 @@ class S3Base:
             headers = {"if-none-match": "*"} if if_absent else {}
             return _info(self._http.request("PUT", key, headers=headers, body=bytes(view)).headers, len(view))
         try:
-            result = self._store.put(key_text(key), bytes(view), mode="create" if if_absent else "overwrite")
-        except Exception as error:  # noqa: BLE001  as above
+            result = self._store().put(key_text(key), bytes(view), mode="create" if if_absent else "overwrite")
+        except Exception as error:  # noqa: BLE001  obstore raises builtins and its own
             raise_obstore(error, key, self._bucket)
         return ObjectInfo(len(view), version_of_etag(result["e_tag"] or ""))
 
@@ -118,15 +114,26 @@ class S3Base:
     def close(self) -> None:
         """Close idle connections."""
         self._http.close()
+        if self._wire:
+            self._wire.close()
 
-    def _read_odd(self, key: bytes, start: int, size: int | None, version: bytes | None) -> Payload:
-        info = self._checked(self.stat(key), key, version)
-        stop = info.size if size is None else min(info.size, start + size)
-        if start >= stop:
-            return Payload(b"", info)
-        answer = self._http.request("GET", key, headers={"range": f"bytes={start}-{stop - 1}"})
-        again = ObjectInfo(info.size, version_of_etag(answer.headers.get("etag", "")))
-        return self._whole(Payload(answer.body, self._checked(again, key, info.version)), key, start, size)
+    def _read_quickly(self, key: bytes, part: tuple[int, int] | None) -> Payload:
+        if self._wire is None:
+            raise Unusual("there is a proxy")
+        got = self._wire.get(key, part)
+        return Payload(got.data, ObjectInfo(got.object_size, version_of_etag(got.etag)))
+
+    def _read_generally(self, key: bytes, part: tuple[int, int] | None) -> Payload:
+        if _ODD_KEY.search(key):
+            headers = {"range": f"bytes={part[0]}-{part[1] - 1}"} if part else {}
+            answer = self._http.request("GET", key, headers=headers)
+            total = answer.headers.get("content-range", "").rpartition("/")[2] or str(len(answer.body))
+            return Payload(answer.body, ObjectInfo(int(total), version_of_etag(answer.headers.get("etag", ""))))
+        try:
+            result = self._store().get(key_text(key), options={"range": part} if part else None)
+            return Payload(result.bytes(), ObjectInfo(result.meta["size"], version_of_etag(result.meta["e_tag"] or "")))
+        except Exception as error:  # noqa: BLE001  as above
+            raise_obstore(error, key, self._bucket)
 
     def _checked(self, info: ObjectInfo, key: bytes, version: bytes | None) -> ObjectInfo:
         if version is not None and info.version != version:
@@ -139,12 +146,23 @@ class S3Base:
             )
         return info
 
-    def _whole(self, payload: Payload, key: bytes, start: int, size: int | None) -> Payload:
-        left = max(0, payload.info.size - start)
-        wanted = left if size is None else min(size, left)
-        if len(memoryview(payload.data)) != wanted:
-            raise TruncatedReadError(f"s3://{self._bucket}/{key_text(key)}: the body ended early", key=key_text(key))
-        return payload
+    def _store(self) -> S3Store:
+        """The obstore, made when first needed.
+
+        Raises:
+            ForkError: this is a child of a process that used obstore.
+        """
+        global _obstore_process  # noqa: PLW0603  its threads are the process's, and a fork does not copy them
+        if _obstore_process not in {None, os.getpid()}:
+            raise ForkError(
+                "this process is a fork of one that used obstore, whose threads it does not have",
+                base=self._id,
+                remedy="Start workers with spawn instead of fork",
+            )
+        _obstore_process = os.getpid()
+        if self._made_store is None:
+            self._made_store = _make_store(self._place, self._options, self._limits, self._credentials)
+        return self._made_store
 
 
 def base_id(bucket: str, options: S3) -> str:
@@ -163,7 +181,9 @@ def _place(bucket: str, options: S3) -> Bucket:
     return Bucket(bucket, endpoint, f"/{bucket}", region)
 
 
-def _store(place: Bucket, options: S3, limits: Fetch, credentials: Provider) -> S3Store:
+def _make_store(place: Bucket, options: S3, limits: Fetch, credentials: Provider) -> S3Store:
+    from obstore.store import S3Store
+
     return S3Store(
         place.name,
         endpoint=place.origin,
@@ -199,10 +219,6 @@ def _obstore_credentials(options: S3, credentials: Provider) -> dict[str, Any]:
         }
 
     return {"credential_provider": current}
-
-
-def _meta_info(meta: Any) -> ObjectInfo:
-    return ObjectInfo(meta["size"], version_of_etag(meta["e_tag"] or ""))
 
 
 def _info(headers: Any, size: int | None = None) -> ObjectInfo:

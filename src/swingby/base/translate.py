@@ -35,6 +35,10 @@ OBSTORE: dict[type[BaseException], type[SwingbyError]] = {
     foreign.UnknownConfigurationKeyError: UrlError,
 }
 
+class RangeError(SwingbyError):
+    """A range that begins behind the object's end; the base turns it into no bytes."""
+
+
 _CODES: dict[str, tuple[type[SwingbyError], str]] = {
     "NoSuchKey": (ObjectNotFoundError, ""),
     "NoSuchBucket": (BaseNotFoundError, "Check the bucket's name and the endpoint (AWS_ENDPOINT_URL)"),
@@ -46,11 +50,12 @@ _CODES: dict[str, tuple[type[SwingbyError], str]] = {
     "RequestTimeTooSkewed": (AuthenticationError, "Set this machine's clock"),
     "AuthorizationHeaderMalformed": (AuthenticationError, "Set AWS_REGION to the bucket's region"),
     "PermanentRedirect": (BaseNotFoundError, "Set AWS_REGION to the bucket's region"),
+    "InvalidRange": (RangeError, ""),
     "PreconditionFailed": (ObjectExistsError, ""),
     "InvalidBucketName": (BaseNotFoundError, "Check the bucket's name"),
     "MethodNotAllowed": (UrlError, "Is the endpoint an S3 service?"),
 }
-_STATUS: dict[int, str] = {401: "InvalidAccessKeyId", 403: "AccessDenied", 404: "NoSuchKey", 412: "PreconditionFailed"}
+_STATUS: dict[int, str] = {401: "InvalidAccessKeyId", 403: "AccessDenied", 404: "NoSuchKey", 412: "PreconditionFailed", 416: "InvalidRange"}
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 

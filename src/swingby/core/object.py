@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -44,8 +45,15 @@ class Page(NamedTuple):
 
 
 def version_of_etag(etag: str) -> bytes:
-    """The token of an entity tag. Quotes and the weak mark do not count: servers add and drop them."""
-    return name_digest(etag.removeprefix("W/").strip('"').encode())
+    """The token of an entity tag: its 32 hex digits as bytes, else a digest of it.
+
+    Quotes and the weak mark do not count: servers add and drop them.
+    """
+    text = etag.removeprefix("W/").strip('"')
+    if len(text) == 2 * VERSION_BYTES:
+        with contextlib.suppress(ValueError):
+            return bytes.fromhex(text)
+    return name_digest(text.encode())
 
 
 def version_of_mtime(mtime_ns: int) -> bytes:

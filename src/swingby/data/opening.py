@@ -101,8 +101,16 @@ class Opener:
                     progress(reply.message.objects, reply.message.bytes)
 
     def _reopen(self, digest: str) -> None:
-        """Tell a keeper that was restarted."""
-        self._by_keeper(digest, "never", None)
+        """Tell a keeper that was restarted; one whose home is gone lists again, and may find the same snapshot.
+
+        Raises:
+            ManifestNotFoundError: the snapshot cannot be had from the keeper any more.
+        """
+        try:
+            self._by_keeper(digest, "never", None)
+        except ManifestNotFoundError:
+            if self._by_keeper(None, "always", None).digest != digest:
+                raise
 
     def _open_shard(self, digest: str, root: Root, number: int) -> memoryview:
         """The bytes of a shard, which the keeper has checked, mapped."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from swingby.levels.block_reader import BlockReader
 
 REQUESTS_A_SECOND = 8000  # what one core can fetch of small objects; with the latency it gives how many to keep in flight
+UNMEASURED_COUNT = 2  # in flight until the first answers have told the latency
 NEAR_FACTOR = 2.0  # a base within so many times of the burst level's latency is not cached there
 PROBE_FILES = 8
 PROBE_BYTES = 64 << 10
@@ -42,13 +43,15 @@ class OpenBase:
         self.base = base
         self.meter = meter
         self.range_bytes = limits.range_bytes
-        self.is_near = base.forkable
-        self.is_measured = not base.forkable
+        self.is_near = base.local
+        self.is_measured = not base.local
         self.distance_seconds: float | None = None
 
         def limit() -> int:
-            wanted = int(meter.reading().latency_seconds * REQUESTS_A_SECOND)
-            return max(limits.inflight_count_min, min(limits.inflight_count_max, wanted))
+            latency = meter.latency_seconds
+            if not latency:
+                return UNMEASURED_COUNT
+            return max(limits.inflight_count_min, min(limits.inflight_count_max, int(latency * REQUESTS_A_SECOND)))
 
         self.pool = Pool("swingby-fetch", limit, limits.inflight_bytes_max)
 

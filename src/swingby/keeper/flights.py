@@ -7,15 +7,18 @@ waiters as bytes, so that a full level never fails a read.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from swingby.core.checksum import word_of
 from swingby.core.plan import Fetch, chunk_sizes
 from swingby.core.segment import CHUNK_BYTES
 from swingby.errors import CorruptDataError, KeeperError, LevelError, SwingbyError
+from swingby.levels.segment_file import Run
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from typing_extensions import Buffer
 
     from swingby.base.contract import Base
@@ -43,6 +46,8 @@ class Outcome(NamedTuple):
     data: Buffer | None
     words: Sequence[int]
 
+
+STORED = Outcome(None, None, ())
 
 Waiter = Callable[["FetchJob", Outcome], None]
 Planner = Callable[[list[int]], list["FetchJob"]]
@@ -83,60 +88,60 @@ class FetchJob:
 
     def run(self) -> None:
         """Fetch, store, tell."""
+        assert self._flights is not None  # it was made by a plan of `Flights.join`
         try:
-            outcome = self._fetch()
-        except SwingbyError as error:
-            outcome = Outcome(error, None, ())
+            outcome = STORED if self._is_there() else self._store(self._read())
         except BaseException as error:  # noqa: BLE001  waiters must be told, whatever happened
-            outcome = Outcome(KeeperError(f"the keeper failed: {error!r}"), None, ())
-        waiters = self._flights.land(self) if self._flights else self.waiters
-        for waiter in waiters:
-            waiter(self, outcome)
+            ours = error if isinstance(error, SwingbyError) else KeeperError(f"the keeper failed: {error!r}")
+            outcome = Outcome(ours, None, ())
+        self._flights.land(self, outcome)
 
-    def _fetch(self) -> Outcome:
-        fetch = self.fetch
-        if self.target and self._is_present(self.target):
-            return Outcome(None, None, ())
-        if self.nearer and self._promote(self.nearer):
-            return Outcome(None, None, ())
-        data = self._read()
-        if len(memoryview(data)) <= CHUNK_BYTES:
-            words = [word_of(data)]
-        else:
-            view, at, words = memoryview(data).cast("B"), 0, []
-            for size in chunk_sizes(fetch):
-                words.append(word_of(view[at : at + size]))
-                at += size
+    def _store(self, data: Buffer) -> Outcome:
+        run = self._run_of(data)
         if self.target is None:
-            return Outcome(None, data, words)
+            return Outcome(None, data, run.words)
         try:
-            self.target.level.fill(self.target.file, fetch.chunk, fetch.offset, data, words)
+            self.target.level.fill(self.target.file, run)
         except LevelError:
-            return Outcome(None, data, words)
-        return Outcome(None, None, words)
+            return Outcome(None, data, run.words)
+        return STORED
 
-    def _is_present(self, target: Place) -> bool:
-        """Whether another job was quicker, or an earlier boot left the chunks."""
-        chunks = self.chunks()
-        target.file.confirm(chunks, target.level.reader)
-        return all(map(target.file.word, chunks))
+    def _run_of(self, data: Buffer) -> Run:
+        """What was fetched, with its checksums."""
+        fetch = self.fetch
+        if self.size <= CHUNK_BYTES:
+            return Run(fetch.chunk, fetch.offset, data, (word_of(data),))
+        view, at, words = memoryview(data).cast("B"), 0, []
+        for size in chunk_sizes(fetch):
+            words.append(word_of(view[at : at + size]))
+            at += size
+        return Run(fetch.chunk, fetch.offset, data, words)
 
     def chunks(self) -> range:
         """Numbers of the chunks it fills."""
         first = self.fetch.chunk
         return range(first, first + (1 if self.fetch.segment.packed else len(chunk_sizes(self.fetch))))
 
-    def _promote(self, nearer: Place) -> bool:
-        """Copy the chunk from a slower level; a bad one is quarantined and fetched from the base."""
-        target, chunk = self.target, self.fetch.chunk
-        if target is None:
+    def _is_there(self) -> bool:
+        """Whether an earlier boot left the chunks, or a slower level has them."""
+        if self.target is None:
             return False
+        file = self.target.file
+        if file.has_candidates:
+            file.confirm(self.chunks(), self.target.level.reader)
+            if all(map(file.word, self.chunks())):
+                return True
+        return self.nearer is not None and self._promote(self.target, self.nearer)
+
+    def _promote(self, target: Place, nearer: Place) -> bool:
+        """Copy the chunk from a slower level; a bad one is quarantined and fetched from the base."""
+        chunk = self.fetch.chunk
         nearer.file.confirm(range(chunk, chunk + 1), nearer.level.reader)
         if not nearer.file.word(chunk):
             return False
         try:
             data = nearer.file.read(chunk, nearer.level.reader)
-            target.level.fill(target.file, chunk, self.fetch.offset, data, [nearer.file.word(chunk)])
+            target.level.fill(target.file, Run(chunk, self.fetch.offset, data, [nearer.file.word(chunk)]))
         except CorruptDataError:
             nearer.level.quarantine(nearer.file)
             return False
@@ -170,40 +175,48 @@ class Flights:
         self._lock = threading.Lock()
         self._jobs: dict[tuple[str, int], FetchJob] = {}
 
-    def join(self, place: Place | None, chunks: list[int], plan: Planner, waiter: Waiter) -> Joined:
-        """Wait for chunks: with jobs under way where there are, with new ones for the rest.
+    def join(self, place: Place | None, chunks: NDArray[np.intp], plan: Planner, waiter: Waiter) -> Joined:
+        """Wait for the absent ones of some chunks: with jobs under way where there are, with new ones for the rest.
+
+        An entry is stored before its job leaves the table, so what is in neither is absent.
 
         Args:
-            place: where the chunks belong; None: nowhere, then nothing is shared.
+            place: where the chunks belong; None: nowhere, then all are absent and nothing is shared.
             chunks: numbers, ascending.
             plan: makes jobs for the chunks that nobody fetches yet.
             waiter: told once for every job.
         """
         with self._lock:
             flying: dict[int, FetchJob] = {}
+            absent: list[int] = (place.file.absent(chunks) if place else chunks).tolist()
             if place and self._jobs:
                 path = place.file.path
-                flying = {chunk: job for chunk in chunks if (job := self._jobs.get((path, chunk)))}
+                flying = {chunk: job for chunk in absent if (job := self._jobs.get((path, chunk)))}
             joined = list({id(job): job for job in flying.values()}.values())
             for job in joined:
                 job.waiters.append(waiter)
-            new = plan([chunk for chunk in chunks if chunk not in flying] if flying else chunks)
+            rest = [chunk for chunk in absent if chunk not in flying] if flying else absent
+            new = plan(rest) if rest else []
             for job in new:
                 job.waiters.append(waiter)
                 job.attach(self)
-                self._jobs.update(dict.fromkeys(_keys(job), job))
+                for key in _keys(job):
+                    self._jobs[key] = job
             return Joined(new, joined)
 
-    def land(self, job: FetchJob) -> list[Waiter]:
-        """The job is over; who waited."""
+    def land(self, job: FetchJob, outcome: Outcome) -> None:
+        """A job is over: take it from the table and tell who waits."""
         with self._lock:
             for key in _keys(job):
                 self._jobs.pop(key, None)
-            waiters, job.waiters = job.waiters, []
-            return waiters
+        for waiter in job.waiters:
+            waiter(job, outcome)
 
 
-def _keys(job: FetchJob) -> list[tuple[str, int]]:
+def _keys(job: FetchJob) -> Iterable[tuple[str, int]]:
     if job.target is None:
-        return []
-    return [(job.target.file.path, chunk) for chunk in job.chunks()]
+        return ()
+    path = job.target.file.path
+    if job.fetch.segment.packed:
+        return ((path, job.fetch.chunk),)
+    return [(path, chunk) for chunk in job.chunks()]

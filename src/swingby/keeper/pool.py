@@ -61,12 +61,10 @@ class Pool:
             before = len(queue)
             queue.extend(jobs)
             count = len(queue) - before
-            wanted = min(count, self._idle)
-            if wanted:
-                self._changed.notify(wanted)
-            for _ in range(min(count - wanted, self._limit() - self._threads)):
-                self._threads += 1
-                threading.Thread(target=self._work, name=self._name, daemon=True).start()
+            if self._idle:
+                self._changed.notify(min(count, self._idle))
+            for _ in range(min(count - self._idle, self._limit() - self._threads)):
+                self._start_one()
 
     def close(self) -> None:
         """Drop what has not begun and let the threads end."""
@@ -75,6 +73,10 @@ class Pool:
             self._urgent.clear()
             self._later.clear()
             self._changed.notify_all()
+
+    def _start_one(self) -> None:
+        self._threads += 1
+        threading.Thread(target=self._work, name=self._name, daemon=True).start()
 
     def _work(self) -> None:
         done = 0
@@ -99,6 +101,8 @@ class Pool:
                         queue.popleft()
                         job.started = True
                         self._inflight_bytes += job.size
+                        if queue and not self._idle and self._threads < self._limit():
+                            self._start_one()  # the limit has grown since these were queued
                         return job
                 self._idle += 1
                 called = self._changed.wait(IDLE_SECONDS_MAX)

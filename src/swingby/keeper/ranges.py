@@ -122,7 +122,7 @@ class RangeReader:
         burst = self._supply.levels.burst
         if not base.is_measured and burst:
             base.measure(burst.reader, ["/" + key_text(location.path)], self._burst_seconds())
-        return base.base.forkable and base.is_near
+        return base.base.local and base.is_near
 
     def _known(self, base: OpenBase, key: bytes, max_age_seconds: float) -> ObjectInfo | None:
         with self._lock:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from swingby.core.segment import CHUNK_BYTES
 from swingby.errors import CorruptDataError, LevelError
-from swingby.keeper.flights import FetchJob, Flights, Outcome, Place
+from swingby.keeper.flights import STORED, FetchJob, Flights, Outcome, Place
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -159,19 +159,19 @@ class Supply:
 
     def _fetch(self, base: OpenBase, part: Part, request: Request, *, urgent: bool) -> None:
         chunks = part.wanted.chunks
-        absent = (part.place.file.absent(chunks) if part.place else chunks).tolist()
         if part.place:
             part.place.level.touch(part.wanted.segment.id)
-        if not absent:
-            return
+            if not len(part.place.file.absent(chunks)):
+                return
 
         def landed(job: FetchJob, outcome: Outcome) -> None:
-            part.record(job, outcome)
+            if outcome is not STORED:
+                part.record(job, outcome)
             request.finish()
 
-        request.expect(len(absent))
-        joined = self._flights.join(part.place, absent, lambda rest: part.plan(rest, base), landed)
-        request.finish(len(absent) - len(joined.new) - len(joined.joined))
+        request.expect(len(chunks))
+        joined = self._flights.join(part.place, chunks, lambda rest: part.plan(rest, base), landed)
+        request.finish(len(chunks) - len(joined.new) - len(joined.joined))
         for pool, is_near in ((self._burst_pool, True), (base.pool, False)):
             jobs = [job for job in joined.new if bool(job.nearer) is is_near]
             if urgent:
@@ -191,7 +191,7 @@ class Supply:
             place = _acquire(burst, wanted, create=not base.is_near)
             if place:
                 return Part(wanted, "burst", place, None)
-        if base.base.forkable:
+        if base.base.local:
             return Part(wanted, "direct", None, None)
         return Part(wanted, "loose" if wanted.size_bytes <= LOOSE_BYTES_MAX else "range", None, None)
 

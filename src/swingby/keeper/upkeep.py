@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from swingby.errors import CorruptDataError, LevelError
+from swingby.levels.segment_file import Run
 
 if TYPE_CHECKING:
     from swingby.core.manifest.reassign import Move
@@ -147,7 +148,7 @@ class Upkeep:
             if target.word(chunk):
                 continue
             data = source.read(chunk, memory.reader)
-            burst.fill(target, chunk, source.extent(chunk)[0], data, [source.word(chunk)])
+            burst.fill(target, Run(chunk, source.extent(chunk)[0], data, [source.word(chunk)]))
             self.spilled_bytes += len(data)
 
     def _move_on(self, level: Level, move: Move) -> None:
@@ -168,7 +169,7 @@ class Upkeep:
                     except CorruptDataError:
                         level.quarantine(source)
                         return
-                    level.fill(target, new_slot, new_offset, data, [source.word(slot)])
+                    level.fill(target, Run(new_slot, new_offset, data, [source.word(slot)]))
                     self.moved_bytes += size
 
     def _verify(self, level: Level, file: SegmentFile, found: dict[str, int]) -> None:

@@ -20,13 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from swingby.errors import FormatError, LevelError
 from swingby.levels import segment_file
 from swingby.levels.map_file import UnknownFormatError
-from swingby.levels.segment_file import SegmentFile, file_name
+from swingby.levels.segment_file import PAGE_BYTES, Run, SegmentFile, file_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from typing_extensions import Buffer
-
     from swingby.core.segment import Segment
     from swingby.levels.block_reader import BlockReader
     from swingby.levels.policy import Policy
@@ -134,14 +130,14 @@ class Level:
             if file.users == 0 and self._names.get(file.segment.id) != os.path.basename(file.path):
                 file.close()  # retired meanwhile
 
-    def fill(self, file: SegmentFile, chunk: int, offset: int, data: Buffer, words: Sequence[int]) -> None:
+    def fill(self, file: SegmentFile, run: Run) -> None:
         """Store chunks of a held segment; evicts others to make room.
 
         Raises:
-            LevelError: there is no room, or the file system refuses.
+            LevelError: there is no room, or the file system refuses; nothing became present.
         """
-        size = len(memoryview(data))
-        pages = -(-size // segment_file.PAGE_BYTES) * segment_file.PAGE_BYTES
+        size = len(memoryview(run.data))
+        pages = -(-size // PAGE_BYTES) * PAGE_BYTES
         with self._lock:
             self._make_room(pages)
             self._used_bytes += pages
@@ -149,7 +145,7 @@ class Level:
             self._filled_bytes += size
             self._sizes[file.segment.id] = self._sizes.get(file.segment.id, 0) + pages
         try:
-            file.write(chunk, offset, data, words)
+            file.write(run)
         except LevelError:
             with self._lock:
                 self._room_bytes = 0

@@ -12,7 +12,8 @@ import errno
 import os
 import secrets
 import struct
-from typing import TYPE_CHECKING, NoReturn
+import threading
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -34,6 +35,22 @@ SEGMENT_SUFFIX, MAP_SUFFIX, OLD_MAP_SUFFIX, TEMPORARY_SUFFIX = ".seg", ".map", "
 PAGE_BYTES = 4096
 
 _ENTRY = struct.Struct("<QQ")
+
+
+class Run(NamedTuple):
+    """Neighbouring chunks to store.
+
+    Attributes:
+        chunk: number of the first.
+        offset: of it in the segment.
+        data: their bytes.
+        words: their checksums; in a pack, one.
+    """
+
+    chunk: int
+    offset: int
+    data: Buffer
+    words: Sequence[int]
 
 
 def file_name(identity: bytes, generation: int) -> str:
@@ -64,6 +81,7 @@ class SegmentFile:
         self.used_bytes = 0
         self.users = 0
         self._candidates: NDArray[np.uint64] | None = None
+        self._lock = threading.Lock()
 
     @classmethod
     def create(cls, directory: str, segment: Segment, boot_id: bytes) -> SegmentFile:
@@ -147,30 +165,27 @@ class SegmentFile:
         """All present chunks."""
         return np.flatnonzero(self.entries[:, 0])
 
-    def write(self, chunk: int, offset: int, data: Buffer, words: Sequence[int]) -> None:
-        """Store neighbouring chunks, then their entries.
-
-        Args:
-            chunk: number of the first.
-            offset: of it in the segment.
-            data: their bytes.
-            words: their checksums; in a pack, one.
+    def write(self, run: Run) -> None:
+        """Store chunks, then their entries.
 
         Raises:
             LevelError: the file system refuses the bytes; nothing became present.
         """
-        extent = map_file.pack_extent(offset, len(memoryview(data))) if self.segment.packed else 0
         try:
-            _write_all(self.descriptor, data, offset)
-            self._enter(chunk, [(word, extent) for word in words])
+            size = _write_all(self.descriptor, run.data, run.offset)
+            extent = map_file.pack_extent(run.offset, size) if self.segment.packed else 0
+            self._enter(run.chunk, [(word, extent) for word in run.words])
         except OSError as error:
             _refuse(error, self.path)
 
-    def _enter(self, chunk: int, entries: Sequence[tuple[int, int]]) -> None:
+    def _enter(self, chunk: int, entries: list[tuple[int, int]]) -> None:
+        """Make neighbouring chunks present: in the map, then in our copy."""
         packed = b"".join([_ENTRY.pack(*entry) for entry in entries])
         _write_all(self.map_descriptor, packed, ENTRIES_OFFSET + chunk * ENTRY_BYTES)
-        self.present_count += int(np.count_nonzero(self.entries[chunk : chunk + len(entries), 0] == 0))
-        self.entries[chunk : chunk + len(entries)] = entries
+        with self._lock:
+            for number, entry in enumerate(entries, chunk):
+                self.present_count += not self.entries[number, 0]
+                self.entries[number] = entry
 
     def read(self, chunk: int, reader: BlockReader) -> memoryview:
         """The bytes of a present chunk, checked; valid until the thread's next read.
@@ -186,6 +201,11 @@ class SegmentFile:
         if word_of(data) != self.word(chunk):
             raise CorruptDataError(f"{self.path}: chunk {chunk} does not match its checksum")
         return data
+
+    @property
+    def has_candidates(self) -> bool:
+        """Whether an earlier boot left chunks that are not confirmed."""
+        return self._candidates is not None
 
     def may_have(self, chunk: int) -> bool:
         """Whether the chunk is present, or was in an earlier boot."""
@@ -271,12 +291,12 @@ def _old_entries(path: str, header: MapHeader) -> NDArray[np.uint64] | None:
     return entries
 
 
-def _write_all(descriptor: int, data: Buffer, offset: int) -> None:
+def _write_all(descriptor: int, data: Buffer, offset: int) -> int:
     done = os.pwrite(descriptor, data, offset)
-    left = memoryview(data).cast("B")[done:]
-    while left:
-        done = os.pwrite(descriptor, left, offset + len(memoryview(data)) - len(left))
-        left = left[done:]
+    size = len(memoryview(data))
+    while done < size:
+        done += os.pwrite(descriptor, memoryview(data).cast("B")[done:], offset + done)
+    return size
 
 
 def _refuse(error: OSError, path: str) -> NoReturn:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +17,11 @@ import numpy as np
 from swingby.core import forks
 from swingby.core.manifest.packs import ROW_OFFSET, ROW_PACK, ROW_SIZE
 from swingby.errors import (
+    BaseUnavailableError,
     CorruptDataError,
     KeeperError,
     KeeperUnavailableError,
+    ManifestNotFoundError,
     NotOpenError,
     SwingbyError,
 )
@@ -41,6 +44,7 @@ RANGE_BYTES_MAX = 64 << 20  # of an object too large for any level, a request
 REPORT_SECONDS = 1.0
 TOUCH_EVERY = 16  # batches; what the policy needs is a sample
 ATTEMPTS_MAX = 3
+DIRECT_THREADS = 32  # of a read without a keeper
 
 
 class DatasetReader:
@@ -168,7 +172,8 @@ class DatasetReader:
                     answer = ask(exchange, message, seconds, self._add)
             except NotOpenError as error:
                 reason = error
-                self._reopen()
+                with contextlib.suppress(ManifestNotFoundError, BaseUnavailableError):
+                    self._reopen()
                 continue
             except KeeperUnavailableError as error:
                 reason = error
@@ -182,7 +187,7 @@ class DatasetReader:
                 reason = error
             finally:
                 answer.close()
-        return [self._direct(index, reason) for index in indices.tolist()]
+        return self._all_direct(indices.tolist(), reason)
 
     def _deliver(self, answer: Answer, indices: NDArray[np.int64], rows: NDArray[np.uint32]) -> list[memoryview]:
         failures = answer.failures()
@@ -247,6 +252,13 @@ class DatasetReader:
         key = self.manifest.root.prefix + self.manifest.key(index)
         payload = self._fallback.base(reason).read(key, version=self.manifest.version(index))
         return memoryview(payload.data).cast("B").toreadonly()
+
+    def _all_direct(self, indices: list[int], reason: BaseException | None) -> list[memoryview]:
+        """Several from the base itself; from a remote one some at once."""
+        if len(indices) == 1 or self._fallback.base(reason).local:
+            return [self._direct(index, reason) for index in indices]
+        with ThreadPoolExecutor(DIRECT_THREADS, "swingby-direct") as pool:
+            return list(pool.map(lambda index: self._direct(index, reason), indices))
 
     # -- upkeep --------------------------------------------------------------------------------------------------------
 
