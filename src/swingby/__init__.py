@@ -1,16 +1,16 @@
 """Swingby: any dataset at memory speed, in front of the storage it lies on.
 
-    import swingby
+import swingby
 
-    dataset = swingby.open("s3://bucket/images")      # or a directory
-    sample = dataset[7]                               # sample.key, sample.data
-    for batch in swingby.Loader(dataset, batch_size=256, shuffle=True):
-        data, offsets = batch.packed()
+dataset = swingby.open("s3://bucket/images")      # or a directory
+sample = dataset[7]                               # sample.key, sample.data
+for batch in swingby.Loader(dataset, batch_size=256, shuffle=True):
+    data, offsets = batch.packed()
 """
 
 from __future__ import annotations
 
-from swingby.api import open, read, read_into  # noqa: A004  the verb of every Python library for this
+from swingby.api import open, read, read_into
 from swingby.data.dataset import Batch, Dataset, Sample
 from swingby.data.loader import Loader
 from swingby.errors import SwingbyError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from swingby import assemble
@@ -17,6 +16,8 @@ from swingby.keeper.protocol import Location, Selection
 from swingby.path.url_reader import UrlReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from typing_extensions import Buffer
 
     from swingby.config import Overrides
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 REFRESH_MODES = ("auto", "always", "never")
 
 
-def open(  # noqa: A001  the verb of every Python library for this
+def open(
     url: str | os.PathLike[str],
     manifest: str | None = None,
     refresh: str = "auto",

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,8 @@ from swingby.keeper.place import KeeperPlace, place_of
 from swingby.path.fallback import Fallback
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from swingby.base.contract import Base
     from swingby.base.meter import MeteredBase
     from swingby.keeper.protocol import Location
@@ -83,9 +84,7 @@ def _plain_base(location: Location, settings: Settings) -> Base:
         from swingby.base.s3 import S3Base
 
         return S3Base(location.container, location.s3 or settings.s3, settings.fetch)
-    raise UrlError(
-        f"nothing here reads {location.scheme}://", remedy="Use a path, file:///path or s3://bucket/prefix"
-    )
+    raise UrlError(f"nothing here reads {location.scheme}://", remedy="Use a path, file:///path or s3://bucket/prefix")
 
 
 # -- the keeper --------------------------------------------------------------------------------------------------------
@@ -295,7 +294,9 @@ class InlineConnector:
         self._process = os.getpid()
         self.keeper = make_keeper(settings, place, hooks)
         self._server = Server(self.keeper.handle, settings.keeper.clients_max, None)
-        self._thread = threading.Thread(target=self.keeper.serve, args=(self._server,), name="swingby-keeper", daemon=True)
+        self._thread = threading.Thread(
+            target=self.keeper.serve, args=(self._server,), name="swingby-keeper", daemon=True
+        )
         self._thread.start()
 
     def connect(self) -> socket.socket:
@@ -358,6 +359,18 @@ def session(overrides: config.Overrides = None) -> Session:
         if found is None:
             found = _sessions[settings] = Session(settings, _connector(settings), Hooks())
         return found
+
+
+def adopt(found: Session) -> None:
+    """Use a session made elsewhere for its settings."""
+    with _sessions_lock:
+        _sessions[found.settings] = found
+
+
+def forget(found: Session) -> None:
+    """Undo `adopt`."""
+    with _sessions_lock:
+        _sessions.pop(found.settings, None)
 
 
 def _connector(settings: Settings) -> Connector:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
 from swingby.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
@@ -275,7 +277,7 @@ def runtime_directory() -> str:
     ):
         if os.path.isabs(candidate) and os.path.isdir(candidate) and os.stat(candidate).st_uid == user:
             return os.path.join(candidate, "swingby")
-    return f"/tmp/swingby-{user}"  # noqa: S108  a directory of ours alone: created 0700 and checked before use
+    return f"/tmp/swingby-{user}"
 
 
 def proxy_variables() -> dict[str, str]:

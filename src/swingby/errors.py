@@ -29,7 +29,7 @@ Attributes carry the facts: `key`, `base`, `level`, `remedy`, `retryable`. No er
 
 from __future__ import annotations
 
-import errno
+from errno import EACCES, ECONNREFUSED, EEXIST, EHOSTUNREACH, EIO, ENOENT, ENOSPC, EPROTO, ESTALE, ETIMEDOUT
 from typing import ClassVar
 
 
@@ -45,7 +45,7 @@ class SwingbyError(Exception):
     """
 
     retryable: ClassVar[bool] = False
-    errno_value: ClassVar[int | None] = None
+    errno: int | None = None
 
     def __init__(
         self,
@@ -62,8 +62,6 @@ class SwingbyError(Exception):
         self.base = base
         self.level = level
         self.remedy = remedy
-        if isinstance(self, OSError):
-            self.errno = self.errno_value
 
     def __str__(self) -> str:
         return f"{self.message}. {self.remedy}" if self.remedy else self.message
@@ -101,7 +99,7 @@ class FormatError(SwingbyError, ValueError):
 class ObjectNotFoundError(SwingbyError, FileNotFoundError):
     """No such object."""
 
-    errno_value = errno.ENOENT
+    errno = ENOENT
 
 
 class BaseNotFoundError(ObjectNotFoundError):
@@ -119,7 +117,7 @@ class ManifestNotFoundError(ObjectNotFoundError):
 class AccessDeniedError(SwingbyError, PermissionError):
     """The base refuses these credentials this object."""
 
-    errno_value = errno.EACCES
+    errno = EACCES
 
 
 class AuthenticationError(AccessDeniedError):
@@ -129,39 +127,39 @@ class AuthenticationError(AccessDeniedError):
 class ObjectExistsError(SwingbyError, FileExistsError):
     """A create-only write met an object."""
 
-    errno_value = errno.EEXIST
+    errno = EEXIST
 
 
 class ObjectChangedError(SwingbyError, OSError):
     """The base holds another version of the object than the snapshot that is being read."""
 
-    errno_value = errno.ESTALE
+    errno = ESTALE
 
 
 class CorruptDataError(SwingbyError, OSError):
     """Bytes that do not match what they must be, and no better copy to be had."""
 
-    errno_value = errno.EIO
+    errno = EIO
 
 
 class TruncatedReadError(SwingbyError, OSError):
     """The base sent fewer bytes than it promised."""
 
     retryable = True
-    errno_value = errno.EIO
+    errno = EIO
 
 
 class BaseUnavailableError(SwingbyError, ConnectionError):
     """The base does not answer, or answers that it cannot serve now."""
 
     retryable = True
-    errno_value = errno.EHOSTUNREACH
+    errno = EHOSTUNREACH
 
 
 class DeadlineError(SwingbyError, TimeoutError):
     """The time given for a wait is over."""
 
-    errno_value = errno.ETIMEDOUT
+    errno = ETIMEDOUT
 
 
 class ForkError(SwingbyError, RuntimeError):
@@ -171,19 +169,19 @@ class ForkError(SwingbyError, RuntimeError):
 class LevelError(SwingbyError, OSError):
     """A level cannot take or give bytes; the reader goes one level on."""
 
-    errno_value = errno.ENOSPC
+    errno = ENOSPC
 
 
 class KeeperError(SwingbyError, OSError):
     """The keeper failed in a way that is its own fault."""
 
-    errno_value = errno.EPROTO
+    errno = EPROTO
 
 
 class KeeperUnavailableError(KeeperError, ConnectionError):
     """No keeper answers, and none can be started."""
 
-    errno_value = errno.ECONNREFUSED
+    errno = ECONNREFUSED
 
 
 class NotOpenError(KeeperError):

@@ -113,17 +113,17 @@ class PosixBase:
             if version is not None and info.version != version:
                 raise _changed(key)
             wanted = max(0, min(info.size - start, info.size if size is None else size))
-            data: Buffer = os.pread(descriptor, wanted, start)
+            data = os.pread(descriptor, wanted, start)
             if len(data) < wanted:
                 data = _read_rest(descriptor, data, start, wanted)
             if _info(os.fstat(descriptor), key) != info:
                 raise _changed(key)
-            if len(memoryview(data)) < wanted:
+            if len(data) < wanted:
                 raise TruncatedReadError(f"/{key_text(key)} ended early", key=key_text(key))
             return Payload(data, info)
+        except SwingbyError:
+            raise
         except OSError as error:
-            if isinstance(error, SwingbyError):
-                raise
             translate(error, key)
         finally:
             os.close(descriptor)

@@ -12,7 +12,7 @@ import stat
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class _Reader:
         self._threads_max = threads_max
         self._pool: ThreadPoolExecutor | None = None
 
-    def __enter__(self) -> _Reader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -137,7 +137,7 @@ def _runs(entries: list[_Entry]) -> list[_Entry | list[_Entry]]:
     runs: list[_Entry | list[_Entry]] = []
     files: list[_Entry] = []
     for entry in entries:
-        if entry.sort_name[-1] != 0x2F:
+        if not entry.sort_name.endswith(b"/"):
             files.append(entry)
             continue
         if files:

@@ -100,9 +100,9 @@ class _Lister:
             while (mine := self._take()) is not None:
                 while not mine.is_done:
                     page, more = self._fetch_page(mine.low)
-                    if not self._add(mine, page, more):
+                    if not self._add(mine, page, more=more):
                         return
-        except BaseException as error:  # noqa: BLE001  it is raised again where the pages are read
+        except BaseException as error:
             with self._changed:
                 self._error = self._error or error
                 self._changed.notify_all()
@@ -123,7 +123,7 @@ class _Lister:
                 self._changed.wait()
             return None
 
-    def _add(self, mine: _Range, page: Page, more: bool) -> bool:
+    def _add(self, mine: _Range, page: Page, *, more: bool) -> bool:
         with self._changed:
             while mine is not self._ranges[0] and self._entries_ahead > ENTRIES_AHEAD_MAX and not self._stopped:
                 self._changed.wait()
@@ -147,7 +147,7 @@ def halfway(low: bytes, high: bytes) -> bytes | None:
     while shared < min(len(low), len(high)) and low[shared] == high[shared]:
         shared += 1
     total = _number(low[shared:]) + _number(high[shared:])
-    digits = []
+    digits: list[int] = []
     for _ in range(_PLACES + 1):
         total, digit = divmod(total // 2 if not digits else total, _DIGITS)
         digits.append(digit + _FIRST)

@@ -1,13 +1,14 @@
 """`s3://` buckets.
 
-Reads take the quick way of `s3_wire`; answers it does not understand, proxies and writes go through obstore; listings, HEADs and keys
-with odd paths through signed requests of our own.
+Reads take the quick way of `s3_wire`; answers it does not understand, proxies and writes go through obstore; listings, HEADs and
+keys with odd paths through signed requests of our own.
 
 Threads: safe. Forks: reads are safe; obstore hangs after a fork, even a new store, so a child of a process that used it is told.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from datetime import UTC, datetime, timedelta
@@ -17,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from swingby.base.credentials import Provider, provider_of
 from swingby.base.ranges import list_ranges
 from swingby.base.s3_http import Bucket, SignedHttp
-from swingby.base.s3_wire import Unusual, Wire
+from swingby.base.s3_wire import UnusualAnswerError, Wire
 from swingby.base.translate import RangeError, raise_obstore
 from swingby.config import S3, Fetch, proxy_variables
 from swingby.core.object import ObjectInfo, Payload, key_text, version_of_etag
-from swingby.errors import ForkError, ObjectChangedError, TruncatedReadError
+from swingby.errors import ForkError, ObjectChangedError, ObjectExistsError, TruncatedReadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,9 +85,7 @@ class S3Base:
             size = info.size - start
         part = None if size is None else (start, start + size)
         try:
-            payload = self._read_quickly(key, part)
-        except Unusual:
-            payload = self._read_generally(key, part)
+            payload = self._fetch(key, part)
         except RangeError:
             return Payload(b"", self._checked(self.stat(key), key, version))
         self._checked(payload.info, key, version)
@@ -103,7 +102,7 @@ class S3Base:
             return _info(self._http.request("PUT", key, headers=headers, body=bytes(view)).headers, len(view))
         try:
             result = self._store().put(key_text(key), bytes(view), mode="create" if if_absent else "overwrite")
-        except Exception as error:  # noqa: BLE001  obstore raises builtins and its own
+        except Exception as error:
             raise_obstore(error, key, self._bucket)
         return ObjectInfo(len(view), version_of_etag(result["e_tag"] or ""))
 
@@ -111,15 +110,26 @@ class S3Base:
         """See `Base.delete`."""
         self._http.request("DELETE", key)
 
+    def make_bucket(self) -> None:
+        """Make the bucket itself; there already is success."""
+        with contextlib.suppress(ObjectExistsError):
+            self._http.request("PUT")
+
     def close(self) -> None:
         """Close idle connections."""
         self._http.close()
         if self._wire:
             self._wire.close()
 
+    def _fetch(self, key: bytes, part: tuple[int, int] | None) -> Payload:
+        try:
+            return self._read_quickly(key, part)
+        except UnusualAnswerError:
+            return self._read_generally(key, part)
+
     def _read_quickly(self, key: bytes, part: tuple[int, int] | None) -> Payload:
         if self._wire is None:
-            raise Unusual("there is a proxy")
+            raise UnusualAnswerError("there is a proxy")
         got = self._wire.get(key, part)
         return Payload(got.data, ObjectInfo(got.object_size, version_of_etag(got.etag)))
 
@@ -132,7 +142,7 @@ class S3Base:
         try:
             result = self._store().get(key_text(key), options={"range": part} if part else None)
             return Payload(result.bytes(), ObjectInfo(result.meta["size"], version_of_etag(result.meta["e_tag"] or "")))
-        except Exception as error:  # noqa: BLE001  as above
+        except Exception as error:
             raise_obstore(error, key, self._bucket)
 
     def _checked(self, info: ObjectInfo, key: bytes, version: bytes | None) -> ObjectInfo:
@@ -152,7 +162,7 @@ class S3Base:
         Raises:
             ForkError: this is a child of a process that used obstore.
         """
-        global _obstore_process  # noqa: PLW0603  its threads are the process's, and a fork does not copy them
+        global _obstore_process
         if _obstore_process not in {None, os.getpid()}:
             raise ForkError(
                 "this process is a fork of one that used obstore, whose threads it does not have",

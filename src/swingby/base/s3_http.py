@@ -12,9 +12,9 @@ import hashlib
 import hmac
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
+from urllib import request as urllib_request
 from urllib.parse import quote, unquote_to_bytes
-from urllib.request import proxy_bypass_environment
-from xml.etree import ElementTree as XML
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import urllib3
@@ -25,6 +25,8 @@ from swingby.errors import BaseUnavailableError
 
 if TYPE_CHECKING:
     from swingby.base.credentials import Provider
+
+HTTP_REDIRECT = 300  # and above: no success
 
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
@@ -64,14 +66,24 @@ class SignedHttp:
     """
 
     def __init__(
-        self, bucket: Bucket, credentials: Provider, proxies: dict[str, str], timeout: tuple[float, float], connections_max: int
+        self,
+        bucket: Bucket,
+        credentials: Provider,
+        proxies: dict[str, str],
+        timeout: tuple[float, float],
+        connections_max: int,
     ) -> None:
         self._bucket = bucket
         self._credentials = credentials
         self._pool = _pool(bucket.origin, proxies, timeout, connections_max)
 
     def request(
-        self, method: str, key: bytes = b"", *, query: dict[str, str] | None = None, headers: dict[str, str] | None = None,
+        self,
+        method: str,
+        key: bytes = b"",
+        *,
+        query: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
         body: bytes = b"",
     ) -> Answer:
         """Send a request about a key, or about the bucket.
@@ -80,14 +92,16 @@ class SignedHttp:
             SwingbyError: whatever the status means; see `translate`.
         """
         path = (self._bucket.path + "/" + quote(key)) if key else (self._bucket.path or "/")
-        canonical_query = "&".join(f"{quote(k, safe='-_.~')}={quote(v, safe='-_.~')}" for k, v in sorted((query or {}).items()))
+        canonical_query = "&".join(
+            f"{quote(k, safe='-_.~')}={quote(v, safe='-_.~')}" for k, v in sorted((query or {}).items())
+        )
         sent = self._sign(method, path, canonical_query, dict(headers or {}), body)
         target = f"{path}?{canonical_query}" if canonical_query else path
         try:
             answer = self._pool.urlopen(method, target, body=body or None, headers=sent, retries=False, redirect=False)
         except urllib3.exceptions.HTTPError as error:
             raise_unreachable(error, key, self._bucket.origin)
-        if answer.status >= 300:  # noqa: PLR2004
+        if answer.status >= HTTP_REDIRECT:
             raise_for_status(answer.status, answer.data, key, self._bucket.name)
         return Answer(answer.data, answer.headers)
 
@@ -128,12 +142,13 @@ class SignedHttp:
         return headers
 
 
-def _pool(origin: str, proxies: dict[str, str], timeout: tuple[float, float], connections_max: int) -> urllib3.HTTPConnectionPool:
+def _pool(
+    origin: str, proxies: dict[str, str], timeout: tuple[float, float], connections_max: int
+) -> urllib3.HTTPConnectionPool:
     scheme, _, host = origin.partition("://")
     wait = urllib3.Timeout(connect=timeout[0], read=timeout[1])
     proxy = proxies.get(f"{scheme}_proxy")
-    bypass = {"no": proxies.get("no_proxy", "")}
-    if proxy and not proxy_bypass_environment(host, bypass):
+    if proxy and not urllib_request.proxy_bypass(host):
         manager = urllib3.ProxyManager(proxy, maxsize=connections_max, timeout=wait)
         return manager.connection_from_url(origin)
     return urllib3.connection_from_url(origin, maxsize=connections_max, timeout=wait)
@@ -141,8 +156,8 @@ def _pool(origin: str, proxies: dict[str, str], timeout: tuple[float, float], co
 
 def _parse_listing(body: bytes, bucket: str) -> tuple[Page, bool]:
     try:
-        tree = XML.fromstring(body)  # noqa: S314  expat refuses entity bombs, and the base is the user's own
-    except XML.ParseError as error:
+        tree = ET.fromstring(body)
+    except ET.ParseError as error:
         raise BaseUnavailableError(f"bucket {bucket!r}: a listing is no XML: {error}", base=bucket) from None
     namespace = tree.tag.partition("}")[0] + "}" if tree.tag.startswith("{") else ""
     keys, sizes, versions = [], [], []

@@ -1,8 +1,8 @@
 """The quick way to GET an S3 object: plain HTTP/1.1 over kept connections, the answer read straight into its buffer.
 
-One request costs 42 µs of CPU against 85 of obstore (16 KiB objects, 16 threads, docs/decisions/0004): no runtime between the thread
-that wants the bytes and the socket. Whatever is not an ordinary answer (chunked bodies, no length) is `Unusual`, for a general
-client to do again. Sources: RFC 9112; AWS Signature Version 4, of which the parts that change with the second are kept.
+One request costs 42 µs of CPU against 85 of obstore (16 KiB objects, 16 threads, docs/decisions/0004): no runtime between the
+thread that wants the bytes and the socket. Whatever is not an ordinary answer (chunked bodies, no length) is `UnusualAnswerError`,
+for a general client to do again. Sources: RFC 9112; AWS Signature Version 4, of which what changes with the second only is kept.
 
 Threads: safe. Forks: safe, the child makes its own connections.
 """
@@ -40,7 +40,7 @@ _LENGTH, _ETAG, _RANGE = b"\r\ncontent-length:", b"\r\netag:", b"\r\ncontent-ran
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
-class Unusual(Exception):  # noqa: N818  not an error: the general client takes over
+class UnusualAnswerError(Exception):
     """An answer that this client does not read."""
 
 
@@ -52,7 +52,7 @@ class Got(NamedTuple):
     object_size: int
 
 
-class _Stale(Exception):  # noqa: N818  a kept connection that the server has closed
+class _StaleConnectionError(Exception):
     pass
 
 
@@ -84,7 +84,7 @@ class Wire:
         """The object, or its bytes [start, stop).
 
         Raises:
-            Unusual: do it another way.
+            UnusualAnswerError: do it another way.
             SwingbyError: what the status means, or that the base does not answer.
         """
         head = self._signer.head(self._path + quote(key).encode())
@@ -96,7 +96,7 @@ class Wire:
                 connection, is_new = self._connect(key), True
             try:
                 got = connection.exchange(head + extra, key, self._bucket.name)
-            except _Stale as error:
+            except _StaleConnectionError as error:
                 connection.close()
                 if is_new:
                     raise_unreachable(error, key, self._bucket.origin)
@@ -162,27 +162,27 @@ class _Connection:
             self._socket.sendall(request)
             filled = self._socket.recv_into(self._buffer)
         except (ConnectionError, ssl.SSLEOFError) as error:
-            raise _Stale(str(error)) from None
+            raise _StaleConnectionError(str(error)) from None
         if not filled:
-            raise _Stale("the connection was closed")
+            raise _StaleConnectionError("the connection was closed")
         while (end := self._buffer.find(b"\r\n\r\n", 0, filled)) < 0:
             count = self._socket.recv_into(memoryview(self._buffer)[filled:])
             if not count:
-                raise Unusual("a head without an end")
+                raise UnusualAnswerError("a head without an end")
             filled += count
         head = bytes(memoryview(self._buffer)[:end])
         lowered = head.lower()
         size = _number(lowered, lowered, _LENGTH)
         if size < 0 or not head.startswith(b"HTTP/1.1 "):
             self.may_be_kept = False
-            raise Unusual("an answer without a length")
+            raise UnusualAnswerError("an answer without a length")
         if b"connection: close" in lowered:
             self.may_be_kept = False
         status = head[9:12]
-        if status != b"200" and status != b"206":  # noqa: PLR1714  twice as fast as a set
+        if status != b"200" and status != b"206":
             if size > ERROR_BYTES_MAX:
                 self.may_be_kept = False
-                raise Unusual("an error of many words")
+                raise UnusualAnswerError("an error of many words")
             raise_for_status(int(status), bytes(self._body(end + 4, filled, size, key)), key, bucket)
         data = self._body(end + 4, filled, size, key)
         etag = _field(head, lowered, _ETAG).decode("latin-1")
@@ -197,7 +197,7 @@ class _Connection:
     def _body(self, start: int, filled: int, size: int, key: bytes) -> Buffer:
         if filled - start > size:
             self.may_be_kept = False
-            raise Unusual("more than one answer")
+            raise UnusualAnswerError("more than one answer")
         view = memoryview(np.empty(size, np.uint8))  # a new bytes object of 16 KiB costs ten times as much
         done = filled - start
         view[:done] = memoryview(self._buffer)[start:filled]
@@ -209,7 +209,9 @@ class _Connection:
             if not count or time.monotonic() > until:
                 self.may_be_kept = False
                 what = "the body ended early" if not count else "the body did not come in time"
-                raise TruncatedReadError(f"{key.decode('utf-8', 'replace')}: {what}", key=key.decode("utf-8", "replace"))
+                raise TruncatedReadError(
+                    f"{key.decode('utf-8', 'replace')}: {what}", key=key.decode("utf-8", "replace")
+                )
             done += count
         return view
 
@@ -260,15 +262,13 @@ class _Signer:
             for part in scope.split("/"):
                 key = hmac.digest(key, part.encode(), "sha256")
             fields = "".join(f"{name}: {value}\r\n" for name, value in signed.items())
-            authorization = (
-                f"authorization: AWS4-HMAC-SHA256 Credential={found.access_key_id}/{scope}, SignedHeaders={names}, Signature="
-            )
+            grant = f"Credential={found.access_key_id}/{scope}, SignedHeaders={names}, Signature="
             self._made = (
                 second,
                 key,
                 f"\n\n{lines}\n{names}\n{_EMPTY_SHA256}".encode(),
                 f"AWS4-HMAC-SHA256\n{now}\n{scope}\n".encode(),
-                f" HTTP/1.1\r\n{fields}{authorization}".encode(),
+                f" HTTP/1.1\r\n{fields}authorization: AWS4-HMAC-SHA256 {grant}".encode(),
             )
             return self._made
 

@@ -35,6 +35,7 @@ OBSTORE: dict[type[BaseException], type[SwingbyError]] = {
     foreign.UnknownConfigurationKeyError: UrlError,
 }
 
+
 class RangeError(SwingbyError):
     """A range that begins behind the object's end; the base turns it into no bytes."""
 
@@ -51,11 +52,19 @@ _CODES: dict[str, tuple[type[SwingbyError], str]] = {
     "AuthorizationHeaderMalformed": (AuthenticationError, "Set AWS_REGION to the bucket's region"),
     "PermanentRedirect": (BaseNotFoundError, "Set AWS_REGION to the bucket's region"),
     "InvalidRange": (RangeError, ""),
+    "BucketAlreadyExists": (ObjectExistsError, ""),
+    "BucketAlreadyOwnedByYou": (ObjectExistsError, ""),
     "PreconditionFailed": (ObjectExistsError, ""),
     "InvalidBucketName": (BaseNotFoundError, "Check the bucket's name"),
     "MethodNotAllowed": (UrlError, "Is the endpoint an S3 service?"),
 }
-_STATUS: dict[int, str] = {401: "InvalidAccessKeyId", 403: "AccessDenied", 404: "NoSuchKey", 412: "PreconditionFailed", 416: "InvalidRange"}
+_STATUS: dict[int, str] = {
+    401: "InvalidAccessKeyId",
+    403: "AccessDenied",
+    404: "NoSuchKey",
+    412: "PreconditionFailed",
+    416: "InvalidRange",
+}
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
@@ -67,7 +76,10 @@ def raise_obstore(error: BaseException, key: bytes, bucket: str) -> NoReturn:
         _raise(code[1], key, bucket)
     kind = next((OBSTORE[cls] for cls in type(error).__mro__ if cls in OBSTORE), None)
     if kind is None:
-        by_builtin = {FileNotFoundError: ObjectNotFoundError, PermissionError: AccessDeniedError}
+        by_builtin: dict[type[Exception], type[SwingbyError]] = {
+            FileNotFoundError: ObjectNotFoundError,
+            PermissionError: AccessDeniedError,
+        }
         by_builtin |= {FileExistsError: ObjectExistsError, ValueError: UrlError}
         kind = next((ours for theirs, ours in by_builtin.items() if isinstance(error, theirs)), BaseUnavailableError)
     if kind is ObjectNotFoundError:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 
 import numpy as np
 
 from swingby.core.object import key_bytes, key_text
 from swingby.core.selection import dataset_digest
 from swingby.errors import ClosedError
-from swingby.keeper.protocol import Selection
 from swingby.path.deliver import packed
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from swingby.core.manifest.view import Manifest
     from swingby.keeper.client import KeeperClient
+    from swingby.keeper.protocol import Selection
     from swingby.path.read import DatasetReader
 
 
@@ -172,7 +172,7 @@ class Dataset:
         for start in range(0, len(self), 64):
             yield from self.batch(np.arange(start, min(start + 64, len(self))))
 
-    def __enter__(self) -> Dataset:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

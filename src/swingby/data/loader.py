@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ from swingby.errors import SwingbyError
 from swingby.keeper.protocol import Advance, Plan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from swingby.data.dataset import Batch, Dataset, Sample
     from swingby.keeper.client import Exchange, KeeperClient
 
@@ -133,7 +134,7 @@ class Loader:
             self._shuffle,
             self._seed,
             epoch,
-            tuple(self._share),
+            (self._share.batch_size, self._share.rank, self._share.world_size, self._share.drop_last),
             0,
             self._prefetch_bytes_max,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -74,17 +75,15 @@ class Opener:
     def _by_keeper(self, digest: str | None, refresh: str, progress: ProgressCall | None) -> Manifest:
         for attempt in range(ATTEMPTS_MAX):
             try:
-                opened, root = self._ask(digest, refresh, progress)
-            except KeeperUnavailableError:
+                return self._ask(digest, refresh, progress)
+            except SwingbyError:
                 raise
-            except ConnectionError as error:
-                if isinstance(error, SwingbyError) or attempt == ATTEMPTS_MAX - 1:
+            except ConnectionError:
+                if attempt == ATTEMPTS_MAX - 1:
                     raise
-            else:
-                return Manifest(root, opened.digest, lambda number: self._open_shard(opened.digest, root, number))
         raise AssertionError("unreachable")
 
-    def _ask(self, digest: str | None, refresh: str, progress: ProgressCall | None) -> tuple[Opened, Root]:
+    def _ask(self, digest: str | None, refresh: str, progress: ProgressCall | None) -> Manifest:
         with self._client.exchange() as exchange:
             exchange.send(Open(self._location, refresh, digest), self._settings.client.deadline_seconds)
             while True:
@@ -92,7 +91,9 @@ class Opener:
                 try:
                     if isinstance(reply.message, Opened):
                         descriptor = reply.descriptors[0]
-                        return reply.message, decode_root(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+                        root = decode_root(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+                        found = reply.message.digest
+                        return Manifest(root, found, functools.partial(self._open_shard, found, root))
                 finally:
                     close_all(reply.descriptors)
                 if not isinstance(reply.message, Progress):

@@ -84,10 +84,12 @@ class Answer:
             for part in request.parts:
                 builder.add(part)
             builder.send(self._about)
+        except SwingbyError as error:
+            builder.abandon()
+            self._connection.fail(error)
         except OSError as error:
             builder.abandon()
-            wrapped = error if isinstance(error, SwingbyError) else KeeperError(f"the keeper cannot pass files: {error}")
-            self._connection.fail(wrapped)
+            self._connection.fail(KeeperError(f"the keeper cannot pass files: {error}"))
 
     def _claim(self) -> bool:
         with self._lock:
@@ -149,8 +151,7 @@ class _Builder:
         descriptors: list[int] = []
         self._refs.append(ref)
         self._descriptors.append(descriptors)
-        for path in paths:
-            descriptors.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags))
+        descriptors.extend(os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags) for path in paths)
         return len(self._refs) - 1
 
     def _add_mapped(self, part: Part) -> None:
@@ -191,4 +192,3 @@ class _Builder:
             at += -(-size // LOOSE_ALIGNMENT_BYTES) * LOOSE_ALIGNMENT_BYTES
         os.ftruncate(descriptor, at)
         self._refs.append(FileRef(0, "loose", at, len(self._loose), 0))
-

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from swingby.keeper.protocol import Location
     from swingby.levels.block_reader import BlockReader
 
-REQUESTS_A_SECOND = 8000  # what one core can fetch of small objects; with the latency it gives how many to keep in flight
+REQUESTS_A_SECOND = (
+    8000  # what one core can fetch of small objects; with the latency it gives how many to keep in flight
+)
 UNMEASURED_COUNT = 2  # in flight until the first answers have told the latency
 NEAR_FACTOR = 2.0  # a base within so many times of the burst level's latency is not cached there
 PROBE_FILES = 8

@@ -12,8 +12,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from swingby.core import forks
 from swingby.errors import DeadlineError, KeeperUnavailableError, ProtocolError, from_facts
@@ -21,9 +20,13 @@ from swingby.keeper import protocol
 from swingby.keeper.protocol import Failed, Frames, Hello, Message, Welcome
 from swingby.levels.mapping import map_read_only
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 IDLE_CONNECTIONS_MAX = 8
 GRACE_SECONDS = 1.0  # beyond a request's own deadline, for the keeper to say that it is over
 HELLO_SECONDS_MAX = 10.0
+ATTEMPTS_MAX = 2
 
 
 class Connector(Protocol):
@@ -170,7 +173,7 @@ class KeeperClient:
             KeeperUnavailableError: no keeper can be had.
             SwingbyError: the keeper's.
         """
-        for attempt in (1, 2):
+        for attempt in range(ATTEMPTS_MAX):
             try:
                 with self.exchange() as exchange:
                     exchange.send(message, seconds)
@@ -178,7 +181,7 @@ class KeeperClient:
             except KeeperUnavailableError:
                 raise
             except ConnectionError as error:
-                if attempt == 2:  # noqa: PLR2004  the second and last
+                if attempt == ATTEMPTS_MAX - 1:
                     raise KeeperUnavailableError(f"the keeper went away twice: {error}") from None
         raise AssertionError("unreachable")
 
@@ -206,4 +209,3 @@ class KeeperClient:
             if exchange.is_quiet():
                 return exchange
             exchange.close()
-

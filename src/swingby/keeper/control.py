@@ -68,7 +68,8 @@ class Control:
             "clients": keeper.server.client_count if keeper.server else 0,
             "plans": keeper.planner.count(),
             "levels": {
-                level.name: level.counts()._asdict() | {"budget_bytes": level.options.budget_bytes, "directory": level.options.directory}
+                level.name: level.counts()._asdict()
+                | {"budget_bytes": level.options.budget_bytes, "directory": level.options.directory}
                 for level in filter(None, engine.levels)
             },
             "bases": bases,
@@ -106,7 +107,9 @@ class Control:
         wanted: set[bytes] | None = None
         if message.digest:
             source = self._keeper.sources.get(message.digest)
-            wanted = {segment.id for segment in Warmer(source, None, self._keeper.supply, self._keeper.upkeep).segments()}
+            wanted = {
+                segment.id for segment in Warmer(source, None, self._keeper.supply, self._keeper.upkeep).segments()
+            }
         before = sum(level.counts().used_bytes for level in levels)
         evicted = kept = 0
         for level in levels:
@@ -126,7 +129,7 @@ class Control:
         connection.send(Report({"bytes": before}))
         self._keeper.stop()
 
-    @functools.cache  # noqa: B019  one keeper a process, for its life
+    @functools.cached_property
     def burst_seconds(self) -> float:
         """What one small read of the burst level takes, measured once."""
         burst = self._keeper.engine.levels.burst

@@ -91,7 +91,7 @@ class FetchJob:
         assert self._flights is not None  # it was made by a plan of `Flights.join`
         try:
             outcome = STORED if self._is_there() else self._store(self._read())
-        except BaseException as error:  # noqa: BLE001  waiters must be told, whatever happened
+        except BaseException as error:
             ours = error if isinstance(error, SwingbyError) else KeeperError(f"the keeper failed: {error!r}")
             outcome = Outcome(ours, None, ())
         self._flights.land(self, outcome)

@@ -15,6 +15,7 @@ import mmap
 import os
 import threading
 import time
+
 import msgspec
 
 from swingby.core.checksum import content_digest, fast_digest, name_digest
@@ -267,7 +268,8 @@ def sync_directory(path: str) -> None:
 
 def _absent(digest: str) -> ManifestNotFoundError:
     return ManifestNotFoundError(
-        f"no saved manifest {digest[:16]}…", remedy="Open the dataset without manifest=; it may have been listed too long ago"
+        f"no saved manifest {digest[:16]}…",
+        remedy="Open the dataset without manifest=; it may have been listed too long ago",
     )
 
 
@@ -290,4 +292,3 @@ def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-

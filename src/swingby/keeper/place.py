@@ -67,7 +67,7 @@ def place_of(settings: Settings) -> KeeperPlace:
 
 
 def _memory_directory(settings: Settings, key: str) -> str:
-    root = settings.memory.directory or "/dev/shm"  # noqa: S108  a directory of ours alone inside it
+    root = settings.memory.directory or "/dev/shm"
     return os.path.join(root, f"swingby-{os.getuid()}-{key}") if os.path.isdir(root) else ""
 
 
@@ -85,7 +85,8 @@ def make_private(path: str) -> None:
         found = os.lstat(path)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             raise KeeperUnavailableError(
-                f"{path} is not a directory of this user", remedy="Remove it, or set SWINGBY_HOME and SWINGBY_RUNTIME_DIR"
+                f"{path} is not a directory of this user",
+                remedy="Remove it, or set SWINGBY_HOME and SWINGBY_RUNTIME_DIR",
             ) from None
         if found.st_mode & 0o077:
             os.chmod(path, 0o700)

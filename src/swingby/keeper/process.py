@@ -14,7 +14,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from swingby.errors import KeeperUnavailableError
@@ -22,6 +21,8 @@ from swingby.keeper import place as places
 from swingby.keeper.server import Server
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from swingby.config import Settings
     from swingby.keeper.place import KeeperPlace
     from swingby.keeper.service import Keeper

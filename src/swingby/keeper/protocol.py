@@ -21,6 +21,8 @@ from swingby.errors import ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from typing_extensions import Buffer
+
 VERSION = 1
 FRAME_BYTES_MAX = 16 << 20
 DESCRIPTORS_MAX = 240  # a message; the kernel allows 253
@@ -354,7 +356,7 @@ class Frames:
         self._descriptors = []
 
 
-def send(connection: socket.socket, frame: bytes, descriptors: Sequence[int] = ()) -> int:
+def send(connection: socket.socket, frame: Buffer, descriptors: Sequence[int] = ()) -> int:
     """Send as much of a frame as goes; how many bytes went. Descriptors go with the first byte."""
     if not descriptors:
         return connection.send(frame)

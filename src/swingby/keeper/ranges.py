@@ -89,11 +89,13 @@ class RangeReader:
             return _Object(source.base, manifest.root.prefix + manifest.key(index), info, (source, index))
         base, key = self._sources.bases.get(message.location), message.location.path
         listed = self._sources.covering(base, key)
-        info = self._known(base, key, message.max_age_seconds)
-        if info is None and listed and not is_retry and self._is_absent(listed):
+        known = self._known(base, key, message.max_age_seconds)
+        if known:
+            info = known
+        elif listed and not is_retry and self._is_absent(listed):
             source, index = listed
             info = ObjectInfo(source.manifest.size(index), source.manifest.version(index))
-        if info is None:
+        else:
             info = base.base.stat(key)
             self._remember(base, key, info)
         if listed:

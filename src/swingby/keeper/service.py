@@ -9,7 +9,6 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,16 +23,18 @@ from swingby.keeper.plans import EpochPlan, Planner
 from swingby.keeper.pool import Pool
 from swingby.keeper.protocol import Ok, Opened, Progress, Welcome
 from swingby.keeper.ranges import RangeReader
-from swingby.keeper.server import Connection, Server
 from swingby.keeper.sources import Sources
 from swingby.keeper.supply import Supply
 from swingby.keeper.upkeep import Upkeep
 from swingby.keeper.wanted import wanted_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from swingby.config import Settings
     from swingby.keeper.bases import Bases
     from swingby.keeper.manifests import ManifestStore
+    from swingby.keeper.server import Connection, Server
     from swingby.keeper.sources import Source
     from swingby.keeper.supply import Levels
 
@@ -79,7 +80,7 @@ class Keeper:
         self.sources = Sources(engine.bases, engine.store, settings.listing, settings.scope, self.upkeep.move)
         self.planner = Planner(self.supply, lambda source: is_on_memory(source, engine.levels))
         self.control = Control(self)
-        self.ranges = RangeReader(self.sources, self.supply, self.control.burst_seconds)
+        self.ranges = RangeReader(self.sources, self.supply, lambda: self.control.burst_seconds)
         self.each_round: Callable[[], None] = lambda: None
         self.server: Server | None = None
         self.started_at = time.time()
@@ -269,7 +270,7 @@ class Keeper:
         step = max(1, len(manifest) // 8)
         prefix = manifest.root.prefix
         paths = ["/" + key_text(prefix + manifest.key(index)) for index in range(0, len(manifest), step)]
-        base.measure(burst.reader, paths, self.control.burst_seconds())
+        base.measure(burst.reader, paths, self.control.burst_seconds)
 
     def _is_busy(self) -> bool:
         return any(not base.pool.is_idle for base in self.engine.bases.all())

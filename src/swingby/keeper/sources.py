@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from swingby.core.manifest.build import build, refresh
-from swingby.core.manifest.view import Manifest
 from swingby.core.object import key_text
 from swingby.core.segment import Origin
 from swingby.core.selection import select
-from swingby.keeper.manifests import Listing
 from swingby.errors import BaseUnavailableError, EmptyDatasetError, ManifestNotFoundError, NotOpenError
+from swingby.keeper.manifests import Listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from swingby.config import Listing as ListingSettings
     from swingby.core.manifest.reassign import Move
+    from swingby.core.manifest.view import Manifest
     from swingby.core.object import Page
     from swingby.keeper.bases import Bases, OpenBase
     from swingby.keeper.manifests import ManifestStore, PlaceRecord
@@ -61,7 +61,12 @@ class Sources:
     """
 
     def __init__(
-        self, bases: Bases, store: ManifestStore, settings: ListingSettings, scope: str, on_moves: Callable[[list[Move]], None]
+        self,
+        bases: Bases,
+        store: ManifestStore,
+        settings: ListingSettings,
+        scope: str,
+        on_moves: Callable[[list[Move]], None],
     ) -> None:
         self.bases = bases
         self.store = store
@@ -94,7 +99,9 @@ class Sources:
         if digest:
             source = Source(self.store.load(digest), base)
             if (source.manifest.root.base_id, source.manifest.root.prefix) != (base.base.id, prefix):
-                raise ManifestNotFoundError(f"manifest {digest[:16]}… is not of {location.scheme}://{location.container}")
+                raise ManifestNotFoundError(
+                    f"manifest {digest[:16]}… is not of {location.scheme}://{location.container}"
+                )
             return self._keep(source), self._known(source)
         with self._listing[base.base.id, prefix]:
             record = self.store.place(base.base.id, self._scope, prefix)
@@ -141,9 +148,9 @@ class Sources:
         """The newest saved manifest of the base that lists a key, and the key's index in it."""
         best: PlaceRecord | None = None
         for record in self.store.places():
-            if (record.base_id, record.scope) == (base.base.id, self._scope) and key.startswith(record.prefix):
-                if best is None or record.listings[-1].listed_at > best.listings[-1].listed_at:
-                    best = record
+            covers = (record.base_id, record.scope) == (base.base.id, self._scope) and key.startswith(record.prefix)
+            if covers and (best is None or record.listings[-1].listed_at > best.listings[-1].listed_at):
+                best = record
         source = self._newest(best, base)
         index = source.manifest.find(key[len(source.manifest.root.prefix) :]) if source else None
         return (source, index) if source and index is not None else None
@@ -167,7 +174,9 @@ class Sources:
             root = build(Origin(base.base.id, self._scope), location.path, pages, self.store.write_shard)
         if not root.count:
             raise EmptyDatasetError(
-                f"nothing lies under {_name(location)}", key=key_text(location.path), remedy="Check the prefix's spelling"
+                f"nothing lies under {_name(location)}",
+                key=key_text(location.path),
+                remedy="Check the prefix's spelling",
             )
         if result:
             self._on_moves(result.moves)
@@ -214,4 +223,3 @@ def _reported(pages: Iterator[Page], progress: Callable[[int, int], None]) -> It
 
 def _name(location: Location) -> str:
     return f"{location.scheme}://{location.container}/{key_text(location.path)}"
-

@@ -9,7 +9,6 @@ Threads: `begin` from any; waiters run in the pools' threads.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from swingby.core.segment import CHUNK_BYTES
@@ -17,6 +16,8 @@ from swingby.errors import CorruptDataError, LevelError
 from swingby.keeper.flights import STORED, FetchJob, Flights, Outcome, Place
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from typing_extensions import Buffer
 
     from swingby.errors import SwingbyError

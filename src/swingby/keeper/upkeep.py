@@ -1,5 +1,5 @@
 """What the keeper does when nobody waits: cleans up after its predecessors, copies fetched segments down to the burst level, moves
-chunks that a refresh put into other packs, and verifies.
+chunks that a refresh put into other packs, gathers segments into huge pages, and verifies.
 
 Threads: one janitor; `verify` and `move` run in their callers' threads.
 """
@@ -11,15 +11,17 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from swingby.errors import CorruptDataError, LevelError
+from swingby.levels.huge_pages import collapse
 from swingby.levels.segment_file import Run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from swingby.core.manifest.reassign import Move
     from swingby.core.segment import Segment
     from swingby.keeper.supply import Levels, Part
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from swingby.levels.segment_file import SegmentFile
 
 ROUND_SECONDS = 1.0
+GATHER_SECONDS_A_ROUND = 0.2
 SPILL_USED_RATIO = 0.75  # of the memory level's budget: from here on segments are copied down even while fetches go on
 SPILL_FULL_RATIO = 0.95  # from here on bulk fills wait for the copies
 SPILL_WAITING_MAX = 100_000  # segments; beyond it the oldest are forgotten and fetched again one day
@@ -48,6 +51,7 @@ class Upkeep:
         self._is_busy = is_busy
         self._each_round = each_round
         self._waiting: OrderedDict[bytes, Segment] = OrderedDict()  # on the memory level, not yet on the burst level
+        self._gathered: set[bytes] = set()  # in huge pages, or tried
         self._wake = threading.Event()
         self._closed = False
         self.spilled_bytes = self.moved_bytes = 0
@@ -121,6 +125,7 @@ class Upkeep:
             try:
                 self._each_round()
                 self._spill()
+                self._gather()
             except Exception:
                 log.exception("a janitor's round failed")
 
@@ -142,6 +147,22 @@ class Upkeep:
                 log.warning("a segment stays off the burst level: %s", error)
             finally:
                 memory.release(source)
+
+    def _gather(self) -> None:
+        """Put complete segments into huge pages, a little each round, while nobody fetches."""
+        memory = self._levels.memory
+        until = time.monotonic() + GATHER_SECONDS_A_ROUND
+        for identity in memory.identities() if memory else ():
+            if self._closed or self._is_busy() or time.monotonic() > until:
+                return
+            if memory and identity not in self._gathered and memory.is_complete(identity):
+                file = memory.open_known(identity)
+                if file:
+                    self._gathered.add(identity)
+                    collapse(file.descriptor, file.segment.size_bytes)
+                    memory.release(file)
+        if memory:
+            self._gathered &= set(memory.identities())
 
     def _copy(self, memory: Level, source: SegmentFile, burst: Level, target: SegmentFile) -> None:
         for chunk in source.present().tolist():
@@ -173,7 +194,7 @@ class Upkeep:
                     self.moved_bytes += size
 
     def _verify(self, level: Level, file: SegmentFile, found: dict[str, int]) -> None:
-        file.confirm(file.candidates().tolist(), level.reader)
+        file.confirm(file.candidates(), level.reader)
         for chunk in file.present().tolist():
             found["chunks"] += 1
             try:
@@ -182,4 +203,3 @@ class Upkeep:
                 found["bad_chunks"] += 1
                 level.quarantine(file)
                 return
-

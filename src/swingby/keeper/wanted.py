@@ -84,9 +84,7 @@ class PackWanted:
         sizes = self._rows[places, ROW_SIZE].tolist()
         return [
             Fetch(segment, chunk, offset, prefix + manifest.key(index), 0, size, size, manifest.version(index))
-            for chunk, offset, size, index in zip(
-                absent, offsets, sizes, self._indices[places].tolist(), strict=True
-            )
+            for chunk, offset, size, index in zip(absent, offsets, sizes, self._indices[places].tolist(), strict=True)
         ]
 
     def position_of(self, chunk: int) -> int:
@@ -110,7 +108,9 @@ class ObjectWanted:
         slot, position: what the client calls it, and where it stands in the request.
     """
 
-    def __init__(self, segment: Segment, key: bytes, version: bytes, part: tuple[int, int], called: tuple[int, int]) -> None:
+    def __init__(
+        self, segment: Segment, key: bytes, version: bytes, part: tuple[int, int], called: tuple[int, int]
+    ) -> None:
         self.segment = segment
         self.slot, self._position = called
         numbers = chunks_between(*part) if part[1] > part[0] else range(0 if segment.size_bytes else 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,8 @@ from swingby.core.manifest.packs import ROW_PACK, row_sizes
 from swingby.keeper.wanted import wanted_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from numpy.typing import NDArray
 
     from swingby.core.segment import Segment
@@ -64,7 +65,10 @@ class Warmer:
                 self._slots.release()
                 break
             self._supply.begin(
-                self._source.base, wanted_of(self._source.manifest, indices), self._waiter(len(indices), size), urgent=False
+                self._source.base,
+                wanted_of(self._source.manifest, indices),
+                self._waiter(len(indices), size),
+                urgent=False,
             )
             progress((self._objects, self._bytes, total, total_bytes))
         for _ in range(BLOCKS_AHEAD_MAX):

@@ -14,7 +14,6 @@ import os
 import re
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from swingby.errors import FormatError, LevelError
@@ -23,6 +22,8 @@ from swingby.levels.map_file import UnknownFormatError
 from swingby.levels.segment_file import PAGE_BYTES, Run, SegmentFile, file_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from swingby.core.segment import Segment
     from swingby.levels.block_reader import BlockReader
     from swingby.levels.policy import Policy
@@ -85,7 +86,7 @@ class Level:
         self._used_bytes = 0
         self._room_bytes = 0
         self._evicted = self._filled_bytes = self._bad_chunks = 0
-        self.on_evict = lambda: None
+        self.on_evict: Callable[[], None] = lambda: None
         os.makedirs(options.directory, mode=0o700, exist_ok=True)
         self._left_over = self._scan()
 
@@ -203,9 +204,7 @@ class Level:
     def counts(self) -> LevelCounts:
         """What it holds and did."""
         with self._lock:
-            return LevelCounts(
-                self._used_bytes, len(self._names), self._evicted, self._filled_bytes, self._bad_chunks
-            )
+            return LevelCounts(self._used_bytes, len(self._names), self._evicted, self._filled_bytes, self._bad_chunks)
 
     def identities(self) -> list[bytes]:
         """Ids of all segments here."""

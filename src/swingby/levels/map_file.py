@@ -1,7 +1,7 @@
 """The map beside a segment's bytes: which chunks are present, and what their bytes are. Format: docs/formats/segment.md.
 
-A header under a checksum, then a live/dead mark outside of it, then an entry of 16 bytes for each chunk: its xxh3 (0: absent; a true
-0 is written as 1) and, for packs, offset and size in the segment, so that a segment can be verified without its manifest.
+A header under a checksum, then a live/dead mark outside of it, then an entry of 16 bytes for each chunk: its xxh3 (0: absent; a
+true 0 is written as 1) and, for packs, offset and size in the segment, so that a segment can be verified without its manifest.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from swingby.core.checksum import fast_digest
 from swingby.core.segment import Segment, chunk_extent
 from swingby.errors import FormatError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 MAGIC = b"SWBYMAP\0"
@@ -25,7 +24,9 @@ ENTRIES_OFFSET = 192
 ENTRY_BYTES = 16
 DEAD = b"DEAD"
 
-_HEADER = struct.Struct("<8sII16sQQQI4x16s")  # magic, format, header bytes, id, generation, size, chunks, packed, boot id
+_HEADER = struct.Struct(
+    "<8sII16sQQQI4x16s"
+)  # magic, format, header bytes, id, generation, size, chunks, packed, boot id
 _CHECK = struct.Struct("<Q")
 _EXTENT_SIZE_BITS = 24  # of a pack's extent: size up to 4 MiB in the lower bits, offset above
 

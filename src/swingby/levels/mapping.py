@@ -17,6 +17,9 @@ _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
+HUGE_PAGE_BYTES = 2 << 20
+
+_MAP_FIXED = 0x10
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -28,13 +31,29 @@ def map_read_only(descriptor: int, size: int) -> memoryview:
     """
     if size == 0:
         return memoryview(b"")
-    address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
-    if address == _FAILED:
+    if size < HUGE_PAGE_BYTES:
+        address = start = _map(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor)
+        length = size
+    else:  # huge pages of a file are mapped as such only where address and offset are aligned alike
+        length = size + HUGE_PAGE_BYTES
+        start = _map(None, length, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
+        address = -(-start // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
+        try:
+            _map(address, size, mmap.PROT_READ, mmap.MAP_SHARED | _MAP_FIXED, descriptor)
+        except OSError:
+            _libc.munmap(start, length)
+            raise
+    memory = (ctypes.c_ubyte * size).from_address(address)
+    weakref.finalize(memory, _unmap, start, length).atexit = False
+    return memoryview(memory).cast("B").toreadonly()
+
+
+def _map(address: int | None, size: int, protection: int, flags: int, descriptor: int) -> int:
+    found = _libc.mmap(address, size, protection, flags, descriptor, 0)
+    if found == _FAILED:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    memory = (ctypes.c_ubyte * size).from_address(address)
-    weakref.finalize(memory, _unmap, address, size).atexit = False
-    return memoryview(memory).cast("B").toreadonly()
+    return int(found)
 
 
 def _unmap(address: int, size: int) -> None:

@@ -224,6 +224,10 @@ class SegmentFile:
                 if word_of(reader.read(self.path + SEGMENT_SUFFIX, offset, size)) == word:
                     self._enter(chunk, [(word, int(self._candidates[chunk, 1]))])
 
+    def candidates(self) -> list[int]:
+        """Chunks of an earlier boot that are not confirmed yet."""
+        return [] if self._candidates is None else np.flatnonzero(self._candidates[:, 0]).tolist()
+
     def retire(self) -> None:
         """Mark the map dead and unlink the pair; whoever has it mapped keeps right bytes."""
         with contextlib.suppress(OSError):
@@ -238,7 +242,9 @@ class SegmentFile:
 
 def _write_map(path: str, header: MapHeader) -> int:
     """A new, empty map under its name; its descriptor."""
-    descriptor = os.open(path + MAP_SUFFIX + TEMPORARY_SUFFIX, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(
+        path + MAP_SUFFIX + TEMPORARY_SUFFIX, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
+    )
     try:
         os.posix_fallocate(descriptor, 0, map_file.map_bytes(header.segment.chunk_count))
         _write_all(descriptor, map_file.encode_header(header), 0)

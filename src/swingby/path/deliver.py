@@ -1,7 +1,8 @@
 """Copies views into one buffer, as fast as Python can.
 
-Small batches are joined into fresh bytes, which is one compiled loop; larger ones are copied slice by slice into memory that has been
-touched before: a fresh page costs more than copying it (1.5 against 10 GB/s here), so buffers come back when their last view is gone.
+Small batches are joined into fresh bytes, which is one compiled loop; larger ones are copied slice by slice into memory that has
+been touched before: a fresh page costs more than copying it (1.5 against 10 GB/s here), so buffers come back when their last view
+is gone.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import mmap
 import threading
 import weakref
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,8 @@ import numpy as np
 from swingby.core import forks
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 JOIN_BYTES_MAX = 1 << 20  # measured: from here on a recycled buffer is quicker than fresh bytes
@@ -38,7 +40,7 @@ def packed(
         ValueError: `out` is of another type, or too short.
     """
     offsets = np.zeros(len(views) + 1, np.int64)
-    np.cumsum(sizes, out=offsets[1:])
+    np.add.accumulate(sizes, out=offsets[1:], dtype=np.int64)
     total = int(offsets[-1])
     if out is None:
         if total <= JOIN_BYTES_MAX:

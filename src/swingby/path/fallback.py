@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from swingby.base.contract import Base
     from swingby.keeper.protocol import Location
 
@@ -37,6 +38,8 @@ class Fallback:
         """
         if self._base is None:
             if reason:
-                log.warning("reading %s://%s without a keeper: %s", self._location.scheme, self._location.container, reason)
+                log.warning(
+                    "reading %s://%s without a keeper: %s", self._location.scheme, self._location.container, reason
+                )
             self._base = self._make(self._location)
         return self._base

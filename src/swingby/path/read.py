@@ -10,12 +10,12 @@ import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from swingby.core import forks
-from swingby.core.manifest.packs import ROW_OFFSET, ROW_PACK, ROW_SIZE
+from swingby.core.manifest.packs import ROW_PACK, ROW_SIZE
 from swingby.errors import (
     BaseUnavailableError,
     CorruptDataError,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from swingby.core.manifest.view import Manifest
     from swingby.keeper.client import KeeperClient
+    from swingby.keeper.protocol import FileRef
     from swingby.path.fallback import Fallback
     from swingby.path.tables import Mapped, Tables
 
@@ -99,13 +100,12 @@ class DatasetReader:
         if self._batches % TOUCH_EVERY == 0:
             self._touched[packs] = True
             self._report()
-        if tables.complete[packs].all():
-            starts, sizes = rows[:, ROW_OFFSET], rows[:, ROW_SIZE]
+        if tables.is_whole or tables.complete[packs].all():
             views = tables.views
             return [
-                views[pack][start:stop]  # type: ignore[index]  # complete packs are mapped
-                for pack, start, stop in zip(packs.tolist(), starts.tolist(), (starts + sizes).tolist(), strict=True)
-            ], sizes
+                views[pack][start : start + size]  # complete packs are mapped
+                for pack, start, size, _ in rows.tolist()
+            ], rows[:, ROW_SIZE]
         found = self._some_absent(indices, rows, tables)
         return found, np.fromiter(map(len, found), np.int64, len(found))
 
@@ -122,16 +122,14 @@ class DatasetReader:
 
     # -- what is not all there -----------------------------------------------------------------------------------------
 
-    def _some_absent(
-        self, indices: NDArray[np.int64], rows: NDArray[np.uint32], tables: Tables
-    ) -> list[memoryview]:
+    def _some_absent(self, indices: NDArray[np.int64], rows: NDArray[np.uint32], tables: Tables) -> list[memoryview]:
         found: list[memoryview | None] = [None] * len(indices)
         missing = []
         incomplete = set()
         for position, (pack, start, size, slot) in enumerate(rows.tolist()):
             words = tables.words[pack]
             if words is not None and words[slot * WORDS_AN_ENTRY]:
-                found[position] = tables.views[pack][start : start + size]  # type: ignore[index]  # mapped as its words are
+                found[position] = tables.views[pack][start : start + size]  # mapped as its words are
                 if not tables.complete[pack]:
                     incomplete.add(pack)
             elif (large := tables.large.get(int(indices[position]))) is not None and self.manifest.is_large(pack):
@@ -144,7 +142,7 @@ class DatasetReader:
             places = np.array(missing, np.int64)
             for position, view in zip(missing, self._fetch(indices[places], rows[places]), strict=True):
                 found[position] = view
-        return found  # type: ignore[return-value]  # every position is filled
+        return cast("list[memoryview]", found)  # every position is filled
 
     def _fetch(self, indices: NDArray[np.int64], rows: NDArray[np.uint32]) -> list[memoryview]:
         """Views of objects that are not mapped and present; in requests of bounded size."""
@@ -246,7 +244,6 @@ class DatasetReader:
                 raise KeeperError("the keeper supplied less than was asked for")
         return memoryview(buffer).toreadonly()
 
-
     def _direct(self, index: int, reason: BaseException | None) -> memoryview:
         """From the base itself."""
         key = self.manifest.root.prefix + self.manifest.key(index)
@@ -262,9 +259,9 @@ class DatasetReader:
 
     # -- upkeep --------------------------------------------------------------------------------------------------------
 
-    def _add(self, ref: object, segment: int, segment_map: int) -> Mapped:
+    def _add(self, ref: FileRef, segment: int, segment_map: int) -> Mapped:
         with self._lock:
-            return self._mapped.add(ref, segment, segment_map)  # type: ignore[arg-type]
+            return self._mapped.add(ref, segment, segment_map)
 
     def _sweep(self, board: memoryview) -> None:
         with self._lock:

@@ -132,7 +132,9 @@ def ask(exchange: Exchange, message: Message, seconds: float, add: Callable[[Fil
     except BaseException as error:
         close_all([descriptor for _, descriptor in files])
         if isinstance(error, DeadlineError):
-            raise DeadlineError(f"the bytes did not come within {seconds:g} s", remedy="Is the base reachable?") from None
+            raise DeadlineError(
+                f"the bytes did not come within {seconds:g} s", remedy="Is the base reachable?"
+            ) from None
         raise
 
 

@@ -69,12 +69,14 @@ class Tables(NamedTuple):
         views, words: by pack ordinal; None where nothing is mapped.
         complete: bool by pack ordinal: every object that the manifest has there is present.
         large: by index of a large object, those of which every chunk is present.
+        is_whole: all packs are complete, and there are no large objects.
     """
 
     views: list[memoryview | None]
     words: list[memoryview | None]
     complete: NDArray[np.bool_]
     large: dict[int, memoryview]
+    is_whole: bool = False
 
 
 class MappedSet:
@@ -89,6 +91,7 @@ class MappedSet:
         count = manifest.pack_ordinals
         self.current = Tables([None] * count, [None] * count, np.zeros(count, bool), {})
         self._manifest = manifest
+        self._pack_count = count - len(manifest.root.shards)
         self._bytes_max = bytes_max
         self._bytes = 0
         self._mapped: OrderedDict[int, Mapped] = OrderedDict()  # by slot: pack ordinal, or -1 - index
@@ -143,10 +146,14 @@ class MappedSet:
             if count % CHECKS_BETWEEN == 0 and mapped and self._is_complete(ordinal, mapped):
                 self.current.complete[ordinal] = True
                 del self._checks[ordinal]
+                self.current = self.current._replace(is_whole=self._is_whole())
 
     def clear(self) -> None:
         """Let go of everything."""
         self._drop(list(self._mapped))
+
+    def _is_whole(self) -> bool:
+        return self._pack_count == int(self.current.complete.sum()) and not self._manifest.has_large
 
     def _is_complete(self, ordinal: int, mapped: Mapped) -> bool:
         words = np.frombuffer(mapped.words, np.uint64)[::WORDS_AN_ENTRY]
@@ -159,8 +166,8 @@ class MappedSet:
     def _drop(self, slots: list[int]) -> None:
         if not slots:
             return
-        views, words, complete, large = self.current
-        views, words, complete, large = list(views), list(words), complete.copy(), dict(large)
+        views, words = list(self.current.views), list(self.current.words)
+        complete, large = self.current.complete.copy(), dict(self.current.large)
         for slot in slots:
             self._bytes -= self._mapped.pop(slot).size_bytes
             if slot >= 0:
@@ -169,4 +176,3 @@ class MappedSet:
             else:
                 large.pop(-1 - slot, None)
         self.current = Tables(views, words, complete, large)
-

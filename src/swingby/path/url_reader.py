@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from swingby.core.object import ObjectInfo
@@ -12,6 +11,8 @@ from swingby.keeper.protocol import Location, NeedRange
 from swingby.path.supplied import Answer, ask, refuse_map
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from swingby.keeper.client import KeeperClient
     from swingby.path.fallback import Fallback
 

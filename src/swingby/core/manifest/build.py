@@ -166,4 +166,3 @@ def _split(pages: Iterator[Entries], bounds: list[bytes]) -> Iterator[Entries]:
         yield _join(held)
         held, number = [], number + 1
     yield _join(held)
-

@@ -7,12 +7,13 @@ the prefix, the rest of every key. Offsets of the blocks stand in an array of u3
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 BLOCK_KEYS = 16
@@ -69,7 +70,7 @@ class Keys:
         at = self._offsets[number] + _HEAD.size
         head = _HEAD.unpack_from(self.data, at - _HEAD.size)
         start = at + sum(head[: place + 1])
-        return b"%b%b" % (self.data[at : at + head[0]], self.data[start : start + head[place + 1]])
+        return bytes(self.data[at : at + head[0]]) + bytes(self.data[start : start + head[place + 1]])
 
     def block(self, number: int) -> list[bytes]:
         """The keys of one block."""

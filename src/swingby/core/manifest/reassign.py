@@ -119,4 +119,3 @@ def _moves(old: Shard, packs: NDArray[np.void], was: NDArray[np.uint32], now: ND
         places = np.stack([*columns, now[here, ROW_SIZE]], axis=1).astype(np.int64)
         moves.append(Move(pack_segment(old.packs[source]), pack_segment(packs[target]), places))
     return moves
-

@@ -18,7 +18,9 @@ MAGIC = b"SWBYSHRD"
 FORMAT = 1
 SHARD_ENTRIES_MAX = 1_000_000
 
-_HEADER = struct.Struct("<8sII Q Q 6Q")  # magic, format, header bytes, objects, packs, 6 section offsets (the last: end)
+_HEADER = struct.Struct(
+    "<8sII Q Q 6Q"
+)  # magic, format, header bytes, objects, packs, 6 section offsets (the last: end)
 _HEADER_BYTES = 128
 _ALIGN = 64
 

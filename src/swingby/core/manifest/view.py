@@ -5,8 +5,8 @@ Threads: safe; two threads may open the same shard at once, one of them for noth
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,8 @@ from swingby.core.manifest.shard import Shard
 from swingby.core.segment import Segment, object_segment
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from numpy.typing import NDArray
 
     from swingby.core.manifest.root import Root
@@ -50,6 +52,12 @@ class Manifest:
     def data_bytes(self) -> int:
         """Sum of the sizes of all objects."""
         return sum(shard.data_bytes for shard in self.root.shards)
+
+    @functools.cached_property
+    def has_large(self) -> bool:
+        """Whether any object is large."""
+        shards = (self.shard(number) for number in range(len(self._shards)))
+        return any(bool((shard.rows[:, ROW_PACK] == len(shard.packs)).any()) for shard in shards)
 
     @property
     def pack_ordinals(self) -> int:
@@ -107,7 +115,9 @@ class Manifest:
         """Slots of a pack that hold an object of this manifest; the others are dead or another manifest's."""
         number = bisect_right(self._pack_starts, ordinal) - 1
         rows = self.shard(number).rows
-        slots: NDArray[np.intp] = rows[rows[:, ROW_PACK] == ordinal - self._pack_starts[number], ROW_SLOT].astype(np.intp)
+        slots: NDArray[np.intp] = rows[rows[:, ROW_PACK] == ordinal - self._pack_starts[number], ROW_SLOT].astype(
+            np.intp
+        )
         return slots
 
     def key(self, index: int) -> bytes:
@@ -126,11 +136,14 @@ class Manifest:
     def version(self, index: int) -> bytes:
         """The version token of an object."""
         number, place = self._place(index)
-        return self.shard(number).versions[place].tobytes()
+        token: bytes = self.shard(number).versions[place].tobytes()
+        return token
 
     def large(self, index: int) -> Segment:
         """The segment of a large object."""
-        return object_segment(self.root.origin, self.root.prefix + self.key(index), self.size(index), self.version(index))
+        return object_segment(
+            self.root.origin, self.root.prefix + self.key(index), self.size(index), self.version(index)
+        )
 
     def find(self, key: bytes) -> int | None:
         """The index of a key relative to the prefix, or None."""

@@ -1,0 +1,51 @@
+"""Fixtures that every kind of test uses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+
+import pytest
+
+from swingby import config
+from swingby.keeper import place as places
+from swingby.testing import ceph as ceph_s3
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_user(monkeypatch, tmp_path):
+    """Tests see no configuration but their own."""
+    for name in list(os.environ):
+        if name.startswith("SWINGBY_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no-config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A home of the test, with everything outside it removed afterwards."""
+    path = str(tmp_path / f"home-{uuid.uuid4().hex[:8]}")
+    yield path
+    place = places.place_of(config.load({"home": path}))
+    for folder in (place.memory, place.runtime):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def ceph():
+    """A real Ceph with an S3 gateway, for all tests that want one."""
+    if absent := ceph_s3.missing():
+        pytest.skip(f"not installed: {absent}")
+    with ceph_s3.running() as found:
+        yield found
+
+
+@pytest.fixture
+def bucket(ceph):
+    """A fresh bucket's name."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    ceph_s3.make_bucket(ceph, name)
+    return name
