@@ -1,0 +1,1 @@
+"""Benchmarks with names, limits and peers."""
