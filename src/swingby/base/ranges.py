@@ -1,7 +1,8 @@
 """Lists a flat, sorted key space in parallel, by dividing it where nobody has looked yet.
 
-The base answers "the next 1,000 keys after x". One worker starts at the front; an idle one takes the upper half of what another
-still has ahead, halved by key, so neither delimiters nor knowledge of the keys are needed. Results come out in key order.
+The base answers "the next 1,000 keys after x". One worker starts at the front; an idle one takes over some way ahead of another: as
+many pages' width further on as a doubling stride says, or in the middle of what is left. Neither delimiters nor knowledge of the keys
+are needed, and results come out in key order.
 
 Threads: the iterator belongs to one; workers are its own and end with it.
 """
@@ -16,7 +17,9 @@ from swingby.core.object import Page
 
 ENTRIES_AHEAD_MAX = 2_000_000  # listed but not yet taken, about 200 bytes each
 
-_FIRST, _DIGITS, _PLACES = 0x20, 95, 8  # keys are halved as numbers of printable characters
+STRIDE_PAGES = 8  # how far ahead of a worker another begins, at first
+
+_FIRST, _DIGITS, _PLACES = 0x20, 95, 48  # keys as numbers of so many printable characters
 
 FetchPage = Callable[[bytes], tuple[Page, bool]]
 
@@ -30,6 +33,8 @@ class _Range:
         self.pages: deque[Page] = deque()
         self.is_done = False
         self.may_divide = False  # since its last division it has found a page
+        self.width = 0  # of its widest page, as a number
+        self.stride = STRIDE_PAGES
 
 
 def list_ranges(prefix: bytes, after: bytes, fetch_page: FetchPage, threads_max: int) -> Iterator[Page]:
@@ -48,7 +53,7 @@ def list_ranges(prefix: bytes, after: bytes, fetch_page: FetchPage, threads_max:
     if page.keys:
         yield page
     if more:
-        lister = _Lister(fetch_page, _Range(page.keys[-1], prefix + b"\xff\xff"))
+        lister = _Lister(fetch_page, prefix, page.keys[-1])
         lister.start(threads_max)
         try:
             yield from lister.pages()
@@ -57,8 +62,10 @@ def list_ranges(prefix: bytes, after: bytes, fetch_page: FetchPage, threads_max:
 
 
 class _Lister:
-    def __init__(self, fetch_page: FetchPage, whole: _Range) -> None:
+    def __init__(self, fetch_page: FetchPage, prefix: bytes, after: bytes) -> None:
+        whole = _Range(after, prefix + b"\xff\xff")
         self._fetch_page = fetch_page
+        self._prefix = prefix
         self._ranges = [whole]
         self._unowned = [whole]
         self._changed = threading.Condition()
@@ -114,10 +121,10 @@ class _Lister:
                 if self._unowned:
                     return self._unowned.pop()
                 for number, other in enumerate(self._ranges):
-                    middle = halfway(other.low, other.high) if other.may_divide and not other.is_done else None
+                    middle = self._divide(other) if other.may_divide and not other.is_done else None
                     if middle is not None:
                         upper = _Range(middle, other.high)
-                        other.high, other.may_divide = middle, False
+                        other.high, other.may_divide, other.stride = middle, False, other.stride * 2
                         self._ranges.insert(number + 1, upper)
                         return upper
                 self._changed.wait()
@@ -133,6 +140,7 @@ class _Lister:
                 page, more = Page(keys[:count], page.sizes[:count], page.versions[:count]), False
             if page.keys:
                 mine.pages.append(page)
+                mine.width = max(mine.width, self._number(page.keys[-1]) - self._number(mine.low))
                 mine.low = page.keys[-1]
                 self._entries_ahead += len(page.keys)
             mine.may_divide = True
@@ -140,24 +148,31 @@ class _Lister:
             self._changed.notify_all()
             return not self._stopped
 
+    def _divide(self, one: _Range) -> bytes | None:
+        """Where another worker may begin in a range."""
+        cut = len(self._prefix)
+        low, high = one.low[cut:], one.high[cut:]
+        ahead = between(low, high, one.width * one.stride) if one.width else None
+        middle = ahead or between(low, high, (_number(high) - _number(low)) // 2)
+        return self._prefix + middle if middle else None
 
-def halfway(low: bytes, high: bytes) -> bytes | None:
-    """A printable key strictly between two keys, near the middle; None where there is no room."""
-    shared = 0
-    while shared < min(len(low), len(high)) and low[shared] == high[shared]:
-        shared += 1
-    total = _number(low[shared:]) + _number(high[shared:])
-    digits: list[int] = []
-    for _ in range(_PLACES + 1):
-        total, digit = divmod(total // 2 if not digits else total, _DIGITS)
-        digits.append(digit + _FIRST)
-    middle = low[:shared] + bytes(digits[:_PLACES][::-1])
-    return middle if low < middle < high else None
+    def _number(self, key: bytes) -> int:
+        return _number(key[len(self._prefix) :])
 
 
-def _number(tail: bytes) -> int:
+def between(low: bytes, high: bytes, distance: int) -> bytes | None:
+    """A printable key strictly between two keys, so far after the lower; None where it would not lie between."""
+    number = _number(low) + distance
+    digits = bytearray(_PLACES)
+    for place in reversed(range(_PLACES)):
+        number, digit = divmod(number, _DIGITS)
+        digits[place] = digit + _FIRST
+    middle = bytes(digits).rstrip(bytes([_FIRST]))
+    return middle if low < middle < high and not number else None
+
+
+def _number(key: bytes) -> int:
     value = 0
-    for place in range(_PLACES):
-        digit = min(max(tail[place] - _FIRST, 0), _DIGITS - 1) if place < len(tail) else 0
-        value = value * _DIGITS + digit
+    for byte in key[:_PLACES].ljust(_PLACES, bytes([_FIRST])):
+        value = value * _DIGITS + min(max(byte - _FIRST, 0), _DIGITS - 1)
     return value
