@@ -301,7 +301,10 @@ def test_indices_out_of_range_are_index_errors(home, base):
 def test_read_gives_ranges_of_any_object(home, base, objects):
     key, data = b"data/large/0.bin", objects[b"data/large/0.bin"]
     with inline(home, base=base) as found:
-        read = lambda *a, **k: swingby.read("memory://x/" + key.decode(), *a, settings=found.settings, **k)  # noqa: E731
+
+        def read(*arguments):
+            return swingby.read("memory://x/" + key.decode(), *arguments, settings=found.settings)
+
         assert read() == data
         assert read(5, 10) == data[5:10]
         assert read(4 * MIB - 3, 4 * MIB + 3) == data[4 * MIB - 3 : 4 * MIB + 3]

@@ -1,0 +1,304 @@
+"""Pool, flights, saved manifests, plans: the keeper's parts one by one."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from swingby.core.checksum import word_of
+from swingby.core.manifest.build import build
+from swingby.core.object import Page
+from swingby.core.plan import Fetch
+from swingby.core.segment import Origin, Segment
+from swingby.errors import BaseUnavailableError, CorruptDataError, FormatError, ManifestNotFoundError
+from swingby.keeper.flights import FetchJob, Flights, Place
+from swingby.keeper.manifests import ManifestStore
+from swingby.keeper.plans import EpochPlan
+from swingby.keeper.pool import Pool
+from swingby.keeper.protocol import Plan, Selection
+from swingby.keeper.sources import Source
+from swingby.levels.block_reader import BlockReader
+from swingby.levels.level import Level, LevelOptions
+from swingby.levels.policy import Sieve
+from swingby.testing.faulty_base import Faults, FaultyBase
+from swingby.testing.memory_base import MemoryBase
+
+# -- pool --------------------------------------------------------------------------------------------------------------
+
+
+class Task:
+    def __init__(self, work, size=1):
+        self.size = size
+        self.started = False
+        self._work = work
+
+    def run(self):
+        self._work()
+
+
+def await_true(condition, seconds=5.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come true"
+        time.sleep(0.005)
+
+
+def test_urgent_jobs_overtake_and_a_job_runs_once():
+    gate, ran = threading.Event(), []
+    pool = Pool("test", lambda: 1, 1 << 30)
+    pool.submit([Task(gate.wait)], urgent=True)
+    later = [Task(lambda number=number: ran.append(number)) for number in range(5)]
+    pool.submit(later, urgent=False)
+    pool.submit([later[3]], urgent=True)
+    gate.set()
+    await_true(lambda: len(ran) == 5)
+    assert ran == [3, 0, 1, 2, 4]
+    pool.close()
+
+
+def test_no_more_jobs_run_than_the_limit_and_a_growing_limit_starts_more():
+    running, most, limit, gate = [0], [0], [2], threading.Event()
+    lock = threading.Lock()
+
+    def work():
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.01)
+        if gate.is_set():
+            limit[0] = 6
+        with lock:
+            running[0] -= 1
+
+    pool = Pool("test", lambda: limit[0], 1 << 30)
+    pool.submit([Task(work) for _ in range(20)], urgent=False)
+    await_true(lambda: pool.is_idle)
+    assert most[0] == 2
+    gate.set()
+    pool.submit([Task(work) for _ in range(60)], urgent=False)
+    await_true(lambda: pool.is_idle)
+    assert 3 <= most[0] <= 6
+    pool.close()
+
+
+def test_bytes_in_flight_are_bounded_but_one_job_always_runs():
+    held, most, lock = [0], [0], threading.Lock()
+
+    def work(size):
+        with lock:
+            held[0] += size
+            most[0] = max(most[0], held[0])
+        time.sleep(0.005)
+        with lock:
+            held[0] -= size
+
+    pool = Pool("test", lambda: 16, 100)
+    tasks = [Task(lambda size=size: work(size), size) for size in [30, 40, 50, 90, 10, 10, 10, 60] * 4]
+    pool.submit(tasks, urgent=False)
+    await_true(lambda: pool.is_idle)
+    assert most[0] <= 100
+    done = threading.Event()
+    pool.submit([Task(done.set, 5000)], urgent=True)
+    assert done.wait(5)
+    pool.close()
+
+
+# -- flights -----------------------------------------------------------------------------------------------------------
+
+SEGMENT = Segment(b"s" * 16, 1 << 16, 4, packed=True)
+
+
+class Room:
+    def free_bytes(self):
+        return 1 << 40
+
+
+@pytest.fixture
+def place(tmp_path):
+    level = Level(LevelOptions("memory", str(tmp_path), 1 << 30, bytes(16)), Sieve(), Room(), BlockReader(direct=False))
+    return Place(level, level.acquire(SEGMENT, create=True))
+
+
+def fetch_of(chunk, base, key=b"a", data=b"hello"):
+    return Fetch(SEGMENT, chunk, chunk * 4096, key, 0, len(data), len(data), base.stat(key).version)
+
+
+def test_a_chunk_is_fetched_once_for_all_who_wait(place):
+    base = MemoryBase({b"a": b"hello"})
+    flights, told = Flights(), []
+
+    def plan(absent):
+        return [FetchJob(fetch_of(chunk, base), base, place) for chunk in absent]
+
+    first = flights.join(place, np.array([0, 1]), plan, lambda job, outcome: told.append(("first", job.fetch.chunk)))
+    second = flights.join(place, np.array([1, 2]), plan, lambda job, outcome: told.append(("second", job.fetch.chunk)))
+    assert [job.fetch.chunk for job in first.new] == [0, 1]
+    assert [job.fetch.chunk for job in second.new] == [2]
+    assert second.joined == [first.new[1]]
+    for job in [*first.new, *second.new]:
+        job.run()
+    assert sorted(told) == [("first", 0), ("first", 1), ("second", 1), ("second", 2)]
+    assert len(base.reads) == 3
+    third = flights.join(place, np.array([0, 1, 2]), plan, lambda *_: None)
+    assert (third.new, third.joined) == ([], [])
+
+
+def test_waiters_are_released_when_the_fetch_fails(place):
+    faulty = FaultyBase(MemoryBase({b"a": b"hello"}), Faults())
+
+    def job_of(absent):
+        return [FetchJob(fetch_of(0, faulty), faulty, place)]
+
+    flights, told = Flights(), []
+    joined = flights.join(place, np.array([0]), job_of, lambda job, outcome: told.append(outcome.error))
+    faulty.is_down = True
+    joined.new[0].run()
+    assert isinstance(told[0], BaseUnavailableError)
+    assert not place.file.word(0)
+    faulty.is_down = False
+    again = flights.join(place, np.array([0]), job_of, lambda job, outcome: told.append(outcome.error))
+    assert len(again.new) == 1  # errors are not remembered
+    again.new[0].run()
+    assert told[1] is None
+    assert place.file.word(0) == word_of(b"hello")
+
+
+def test_a_body_shorter_than_its_version_is_never_stored(place):
+    base = MemoryBase({b"a": b"hello"})
+    fetch = fetch_of(0, base)
+    faulty = FaultyBase(base, Faults(shorten=1.0))
+    told = []
+    joined = Flights().join(
+        place, np.array([0]), lambda _: [FetchJob(fetch, faulty, place)], lambda _, outcome: told.append(outcome)
+    )
+    joined.new[0].run()
+    assert isinstance(told[0].error, CorruptDataError)
+    assert "a" in str(told[0].error)
+    assert not place.file.word(0)
+
+
+def test_bytes_that_find_no_room_are_handed_to_the_waiter(place, monkeypatch):
+    base = MemoryBase({b"a": b"hello"})
+    place.level.options = place.level.options._replace(budget_bytes=0)
+    told = []
+    fetch = fetch_of(0, base)
+    joined = Flights().join(
+        place, np.array([0]), lambda _: [FetchJob(fetch, base, place)], lambda _, outcome: told.append(outcome)
+    )
+    joined.new[0].run()
+    assert (told[0].error, bytes(told[0].data), list(told[0].words)) == (None, b"hello", [word_of(b"hello")])
+
+
+# -- saved manifests ---------------------------------------------------------------------------------------------------
+
+
+def saved(store, keys, prefix=b"p/"):
+    page = Page([prefix + key for key in keys], np.full(len(keys), 10, np.uint64), np.zeros((len(keys), 16), np.uint8))
+    return store.save(build(Origin("base", ""), prefix, [page], store.write_shard), 1.5)
+
+
+def test_a_saved_manifest_is_found_again_by_another_store(tmp_path):
+    listing = saved(ManifestStore(str(tmp_path), 8), [b"a", b"b"])
+    store = ManifestStore(str(tmp_path), 8)
+    assert list(store.load(listing.digest).keys()) == [b"a", b"b"]
+    record = store.place("base", "", b"p/")
+    assert record.listings == [listing]
+    assert store.place("base", "", b"q/") is None
+    assert store.is_whole(listing.digest)
+
+
+def test_old_listings_go_with_what_only_they_used(tmp_path):
+    store = ManifestStore(str(tmp_path), 2)
+    listings = [saved(store, [b"%d" % number, b"a"]) for number in range(5)]
+    assert store.place("base", "", b"p/").listings == listings[-2:]
+    assert len(os.listdir(tmp_path / "roots")) == len(os.listdir(tmp_path / "shards")) == 2
+    with pytest.raises(ManifestNotFoundError):
+        store.load(listings[0].digest)
+    assert list(store.load(listings[-1].digest).keys()) == [b"4", b"a"]
+
+
+@pytest.mark.parametrize("place", [0, 30, -1])
+@pytest.mark.parametrize("folder", ["roots", "shards", "places"])
+def test_damage_is_found_before_it_is_used(tmp_path, folder, place):
+    listing = saved(ManifestStore(str(tmp_path), 8), [b"a", b"b", b"c"])
+    (name,) = os.listdir(tmp_path / folder)
+    data = bytearray((tmp_path / folder / name).read_bytes())
+    data[place] ^= 1
+    (tmp_path / folder / name).write_bytes(data)
+    store = ManifestStore(str(tmp_path), 8)
+    if folder == "places":
+        assert store.place("base", "", b"p/") is None
+        return
+    assert not store.is_whole(listing.digest)
+    with pytest.raises((ManifestNotFoundError, FormatError)):
+        list(store.load(listing.digest).keys())
+    again = saved(store, [b"a", b"b", b"c"])
+    assert again.digest == listing.digest
+    assert ManifestStore(str(tmp_path), 8).is_whole(listing.digest)
+
+
+def test_where_nothing_can_be_written_manifests_live_in_memory():
+    store = ManifestStore("/proc/no/such/place", 8)
+    listing = saved(store, [b"a", b"b"])
+    assert list(store.load(listing.digest).keys()) == [b"a", b"b"]
+    assert store.place("base", "", b"p/").listings == [listing]
+
+
+def test_a_digest_cannot_lead_out_of_the_directory(tmp_path):
+    with pytest.raises(ManifestNotFoundError):
+        ManifestStore(str(tmp_path), 8).load("../../etc/passwd")
+
+
+# -- plans -------------------------------------------------------------------------------------------------------------
+
+
+def plan_over(store, count, selection=None, **fields):
+    listing = saved(store, [b"%05d" % number for number in range(count)])
+    source = Source(store.load(listing.digest), None)
+    defaults = {
+        "shuffle": True,
+        "seed": 3,
+        "epoch": 1,
+        "share": (8, 0, 2, False),
+        "first_step": 0,
+        "ahead_bytes_max": 1000,
+    }
+    message = Plan(listing.digest, Selection(), **(defaults | fields))
+    return EpochPlan(source, selection, message)
+
+
+def test_a_plan_walks_its_ranks_part_of_the_order_within_its_bytes(tmp_path):
+    store = ManifestStore(str(tmp_path), 8)
+    walked = []
+    plans = [plan_over(store, 2000, share=(8, rank, 2, False), ahead_bytes_max=6000) for rank in (0, 1)]
+    for plan in plans:
+        while not plan.is_over:
+            assert plan.has_room
+            block = plan.next_block()
+            walked += block.tolist()
+            assert len(block) <= 520
+            if not plan.is_over and not plan.has_room:
+                plan.advance(plan._next_step)
+    assert sorted(walked) == list(range(2000))
+
+
+def test_a_plan_waits_for_its_reader_and_a_reader_may_overtake_it(tmp_path):
+    plan = plan_over(ManifestStore(str(tmp_path), 8), 5000, ahead_bytes_max=5000)
+    first = plan.next_block()
+    assert not plan.has_room
+    plan.advance(10)
+    assert not plan.has_room
+    plan.advance(len(first) // 8)
+    assert plan.has_room
+    plan.advance(300)
+    assert plan._next_step == 300
+
+
+def test_a_plan_of_a_selection_walks_the_selected(tmp_path):
+    chosen = np.arange(0, 1000, 10)
+    plan = plan_over(ManifestStore(str(tmp_path), 8), 1000, chosen, share=(8, 0, 1, False))
+    assert set(plan.next_block().tolist()) == set(chosen.tolist())
