@@ -121,9 +121,8 @@ def make_engine(settings: Settings, place: KeeperPlace, hooks: Hooks) -> Engine:
     bases = Bases(lambda location: make_base(location, settings, hooks), settings.fetch)
 
     def wipe() -> None:
-        for path in (place.memory, place.state, place.runtime):
-            if path:
-                shutil.rmtree(path, ignore_errors=True)
+        for path in written_directories(settings, place):
+            shutil.rmtree(path, ignore_errors=True)
 
     return Engine(settings, Levels(memory, burst), bases, store, board, wipe)
 
@@ -178,6 +177,12 @@ def burst_directory(settings: Settings, place: KeeperPlace) -> str:
     if settings.burst.directory:
         return os.path.join(settings.burst.directory, f"swingby-{os.getuid()}-{os.path.basename(place.runtime)}")
     return os.path.join(place.state, "burst")
+
+
+def written_directories(settings: Settings, place: KeeperPlace) -> list[str]:
+    """Every directory a home's keeper writes on this machine; what `clean` removes."""
+    found = dict.fromkeys((place.memory, burst_directory(settings, place), place.state, place.runtime))
+    return [path for path in found if path]
 
 
 def memory_budget(settings: Settings, directory: str) -> int:

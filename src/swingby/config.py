@@ -112,11 +112,12 @@ _SIZE_UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB, "k
 _SIZE_UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 
-def load(overrides: Overrides = None) -> Settings:
+def load(overrides: Overrides = None, given_by: str = "settings=") -> Settings:
     """The settings in force here and now.
 
     Args:
         overrides: dotted keys to values, as `{"s3.endpoint": "http://…"}`; a Settings is returned as it is.
+        given_by: what error messages call the overrides.
 
     Raises:
         ConfigError: an unknown key (the text names the nearest valid one) or a value of the wrong kind.
@@ -124,11 +125,16 @@ def load(overrides: Overrides = None) -> Settings:
     if isinstance(overrides, Settings):
         return overrides
     merged: dict[str, Any] = {}
-    for source, values in (*_sources(), ("settings=", dict(overrides or {}))):
+    for source, values in (*_sources(), (given_by, dict(overrides or {}))):
         merged |= {key: _convert(key, value, source) for key, value in values.items()}
     merged.setdefault("home", default_home())
     merged["home"] = os.path.abspath(os.path.expanduser(merged["home"]))
     return _build(merged)
+
+
+def origins(overrides: Mapping[str, Any], given_by: str = "settings=") -> dict[str, str]:
+    """Where each setting that is not a default comes from, by dotted key: the path of a file, "the environment" or `given_by`."""
+    return {key: source for source, values in (*_sources(), (given_by, overrides)) for key in values}
 
 
 def _sources() -> list[tuple[str, dict[str, Any]]]:

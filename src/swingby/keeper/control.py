@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from swingby.keeper.service import Keeper
     from swingby.keeper.sources import Source
     from swingby.keeper.supply import Levels
+    from swingby.levels.level import Level
 
 PROGRESS_SECONDS = 0.2
 PROBE_BYTES = 1 << 20
@@ -61,6 +62,11 @@ class Control:
         base_bytes = sum(one["bytes"] for one in bases.values())
         samples, size = self._delivered
         saved = max(0, size - base_bytes)
+        looked = keeper.supply.lookups.reading()
+        found = {
+            "memory": (max(0, samples - looked.memory_misses), looked.memory_misses),
+            "burst": (looked.burst_hits, looked.burst_misses),
+        }
         return {
             "process": os.getpid(),
             "home": engine.settings.home,
@@ -70,6 +76,7 @@ class Control:
             "levels": {
                 level.name: level.counts()._asdict()
                 | {"budget_bytes": level.options.budget_bytes, "directory": level.options.directory}
+                | dict(zip(("hits", "misses"), found[level.name], strict=True))
                 for level in filter(None, engine.levels)
             },
             "bases": bases,
@@ -87,13 +94,26 @@ class Control:
         source = keeper.sources.get(message.digest)
         selection = keeper.sources.selection(source, message.selection)
         warmer = Warmer(source, selection, keeper.supply, keeper.upkeep)
-        memory = keeper.engine.levels.memory
-        if message.pin and memory:
-            for segment in warmer.segments():
-                memory.pin(segment.id)
-                connection.on_close.append(functools.partial(memory.unpin, segment.id))
+        if message.pin and keeper.engine.levels.memory:
+            self._pin(keeper.engine.levels.memory, warmer, connection)
         send = _throttled(connection)
         connection.send(Report(warmer.run(lambda done: send(*done), lambda: connection.is_open)))
+
+    def _pin(self, memory: Level, warmer: Warmer, connection: Connection) -> None:
+        """Pin a dataset's segments while the connection lives."""
+        identities = [segment.id for segment in warmer.segments()]
+        for identity in identities:
+            memory.pin(identity)
+        held = threading.Lock()
+
+        def unpin() -> None:
+            if held.acquire(blocking=False):  # once
+                for identity in identities:
+                    memory.unpin(identity)
+
+        connection.on_close.append(unpin)
+        if not connection.is_open:  # it was closed before it could know of this
+            unpin()
 
     def verify(self, connection: Connection, message: protocol.Verify) -> None:
         """Check every chunk."""

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from swingby.core.segment import CHUNK_BYTES
 from swingby.errors import CorruptDataError, LevelError
 from swingby.keeper.flights import STORED, FetchJob, Flights, Outcome, Place
+from swingby.keeper.lookups import Lookups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    import numpy as np
+    from numpy.typing import NDArray
     from typing_extensions import Buffer
 
     from swingby.errors import SwingbyError
@@ -120,10 +123,14 @@ class Supply:
         levels: where segments go.
         burst_pool: runs copies from the burst level.
         on_filled: told of every segment that a base filled on the memory level.
+
+    Attributes:
+        lookups: what readers found on the levels.
     """
 
     def __init__(self, levels: Levels, burst_pool: Pool, on_filled: Callable[[Part], None]) -> None:
         self.levels = levels
+        self.lookups = Lookups()
         self._flights = Flights()
         self._burst_pool = burst_pool
         self._on_filled = on_filled
@@ -136,11 +143,28 @@ class Supply:
         Not urgent means ahead of use: what no level admits is left alone.
         """
         request = Request([self._choose(base, wanted) for wanted in wants], on_done)
+        asks_burst = self.levels.burst is not None and not base.is_near
         for part in request.parts:
-            if part.kind in {"memory", "burst"} or (part.kind == "loose" and urgent):
+            absent = part.wanted.chunks
+            if part.place:
+                part.place.level.touch(part.wanted.segment.id)
+                absent = part.place.file.absent(absent)
+            if urgent:
+                self.lookups.count(part, absent, asks_burst=asks_burst)
+            if len(absent) and (part.place or (part.kind == "loose" and urgent)):
                 self._fetch(base, part, request, urgent=urgent)
         request.finish()
         return request
+
+    def absent(self, wanted: Wanted) -> NDArray[np.intp]:
+        """Which of these chunks are on no level."""
+        chunks = wanted.chunks
+        for level in filter(None, self.levels):
+            place = _acquire(level, wanted, create=False) if level.has(wanted.segment.id) else None
+            if place:
+                chunks = place.file.absent(chunks)
+                level.release(place.file)
+        return chunks
 
     def check(self, wants: Iterable[Wanted]) -> None:
         """Read what these chunks are on every level; a segment with a bad one is quarantined."""
@@ -160,10 +184,6 @@ class Supply:
 
     def _fetch(self, base: OpenBase, part: Part, request: Request, *, urgent: bool) -> None:
         chunks = part.wanted.chunks
-        if part.place:
-            part.place.level.touch(part.wanted.segment.id)
-            if not len(part.place.file.absent(chunks)):
-                return
 
         def landed(job: FetchJob, outcome: Outcome) -> None:
             if outcome is not STORED:

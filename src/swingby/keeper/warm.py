@@ -73,10 +73,12 @@ class Warmer:
             progress((self._objects, self._bytes, total, total_bytes))
         for _ in range(BLOCKS_AHEAD_MAX):
             self._slots.acquire()
+            progress((self._objects, self._bytes, total, total_bytes))
         return {
             "objects": self._objects,
             "bytes": self._bytes,
             "objects_total": total,
+            "objects_present": self._present(total) if is_wanted() else 0,
             "failed": self._failed,
             "left_out": self._left_out,  # no level admits them
             "failures": [{"name": type(error).__name__, **error.facts()} for error in self._failures],
@@ -103,6 +105,15 @@ class Warmer:
             count = max(1, int(np.searchsorted(sizes, BLOCK_BYTES, "right")))
             yield indices[:count], int(sizes[min(count, len(sizes)) - 1])
             at += min(count, len(indices))
+
+    def _present(self, total: int) -> int:
+        """Objects that are on a level now; what came first may have had to leave again."""
+        found = 0
+        for indices, _ in self._blocks(total):
+            for wanted in wanted_of(self._source.manifest, indices):
+                absent = len(self._supply.absent(wanted))
+                found += len(wanted.chunks) - absent if wanted.segment.packed else not absent
+        return found
 
     def _waiter(self, count: int, size: int) -> Callable[[Request], None]:
         def done(request: Request) -> None:
