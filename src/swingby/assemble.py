@@ -342,10 +342,15 @@ class Session:
         self.settings = settings
         self.client = KeeperClient(connector)
         self._hooks = hooks
+        self._fallbacks: dict[tuple[str, str], Fallback] = {}
 
     def fallback(self, location: Location) -> Fallback:
-        """The base of a location, read from this process."""
-        return Fallback(lambda where: make_base(where, self.settings, self._hooks)[0], location)
+        """The base of a location, read from this process; one for each container."""
+        found = self._fallbacks.get((location.scheme, location.container))
+        if found is None:
+            found = Fallback(lambda where: make_base(where, self.settings, self._hooks)[0], location)
+            self._fallbacks[location.scheme, location.container] = found
+        return found
 
 
 _sessions: dict[Settings, Session] = {}

@@ -1,8 +1,8 @@
 """Lists a flat, sorted key space in parallel, by dividing it where nobody has looked yet.
 
-The base answers "the next 1,000 keys after x". One worker starts at the front; an idle one takes over some way ahead of another: as
-many pages' width further on as a doubling stride says, or in the middle of what is left. Neither delimiters nor knowledge of the keys
-are needed, and results come out in key order.
+The base answers "the next 1,000 keys after x". One worker starts at the front; an idle one takes over some way ahead of another:
+as many pages' width further on as a doubling stride says, or in the middle of what is left. Neither delimiters nor knowledge of
+the keys are needed, and results come out in key order.
 
 Threads: the iterator belongs to one; workers are its own and end with it.
 """

@@ -194,6 +194,9 @@ class _Connection:
         """Close it."""
         self._socket.close()
 
+    def __del__(self) -> None:
+        self._socket.close()  # one that was in use when the wire was closed
+
     def _body(self, start: int, filled: int, size: int, key: bytes) -> Buffer:
         if filled - start > size:
             self.may_be_kept = False

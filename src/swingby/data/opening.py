@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -90,16 +89,22 @@ class Opener:
                 reply = exchange.receive(LISTING_SECONDS_MAX)
                 try:
                     if isinstance(reply.message, Opened):
-                        descriptor = reply.descriptors[0]
-                        root = decode_root(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
-                        found = reply.message.digest
-                        return Manifest(root, found, functools.partial(self._open_shard, found, root))
+                        return self._manifest(reply.message.digest, reply.descriptors)
                 finally:
                     close_all(reply.descriptors)
                 if not isinstance(reply.message, Progress):
                     raise ProtocolError(f"an unexpected {type(reply.message).__name__}")
                 if progress:
                     progress(reply.message.objects, reply.message.bytes)
+
+    def _manifest(self, digest: str, descriptors: list[int]) -> Manifest:
+        root = decode_root(os.pread(descriptors[0], os.fstat(descriptors[0]).st_size, 0))
+        sent = [map_read_only(one, info.file_bytes) for one, info in zip(descriptors[1:], root.shards, strict=False)]
+
+        def open_shard(number: int) -> memoryview:
+            return sent[number] if number < len(sent) else self._open_shard(digest, root, number)
+
+        return Manifest(root, digest, open_shard)
 
     def _reopen(self, digest: str) -> None:
         """Tell a keeper that was restarted; one whose home is gone lists again, and may find the same snapshot.

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from swingby.core import forks
-from swingby.errors import DeadlineError, KeeperUnavailableError, ProtocolError, from_facts
+from swingby.errors import DeadlineError, KeeperUnavailableError, ProtocolError, SwingbyError, from_facts
 from swingby.keeper import protocol
 from swingby.keeper.protocol import Failed, Frames, Hello, Message, Welcome
 from swingby.levels.mapping import map_read_only
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 IDLE_CONNECTIONS_MAX = 8
 GRACE_SECONDS = 1.0  # beyond a request's own deadline, for the keeper to say that it is over
 HELLO_SECONDS_MAX = 10.0
-ATTEMPTS_MAX = 2
+ATTEMPTS_MAX = 5
+RECONNECT_SECONDS = 0.02
 
 
 class Connector(Protocol):
@@ -60,16 +61,21 @@ class Exchange:
         forks.register(self)
         self._frames = Frames.of_replies()
         connection.setblocking(False)
+        try:
+            self.board = self._greet()
+        except BaseException:
+            self.close()
+            raise
+
+    def _greet(self) -> memoryview:
         self.send(Hello(protocol.VERSION, os.getpid()), HELLO_SECONDS_MAX)
         welcome = self.receive(HELLO_SECONDS_MAX)
-        if not isinstance(welcome.message, Welcome) or len(welcome.descriptors) != 1:
-            protocol.close_all(welcome.descriptors)
-            raise ProtocolError("the keeper does not greet")
         try:
-            self.board = map_read_only(welcome.descriptors[0], 8).cast("Q")
+            if not isinstance(welcome.message, Welcome) or len(welcome.descriptors) != 1:
+                raise ProtocolError("the keeper does not greet")
+            return map_read_only(welcome.descriptors[0], 8).cast("Q")
         finally:
             protocol.close_all(welcome.descriptors)
-        self.process = welcome.message.process
 
     def send(self, message: Message, seconds: float) -> None:
         """Send a whole message.
@@ -167,7 +173,7 @@ class KeeperClient:
         exchange.close()
 
     def call(self, message: Message, seconds: float) -> Reply:
-        """Send a message and return the one answer. A keeper that vanished is asked once more.
+        """Send a message and return the one answer. A keeper that vanished is asked again.
 
         Raises:
             KeeperUnavailableError: no keeper can be had.
@@ -182,12 +188,19 @@ class KeeperClient:
                 raise
             except ConnectionError as error:
                 if attempt == ATTEMPTS_MAX - 1:
-                    raise KeeperUnavailableError(f"the keeper went away twice: {error}") from None
+                    raise KeeperUnavailableError(f"the keeper goes away again and again: {error}") from None
         raise AssertionError("unreachable")
 
     def dedicated(self) -> Exchange:
         """A connection that the caller keeps and closes: plans and pins live as long as it does."""
-        return Exchange(self._connector.connect())
+        for attempt in range(ATTEMPTS_MAX):
+            try:
+                return Exchange(self._connector.connect())
+            except SwingbyError:
+                raise
+            except ConnectionError:  # a keeper that is dying still listens for a moment
+                time.sleep(RECONNECT_SECONDS * (attempt + 1))
+        raise KeeperUnavailableError("the keeper goes away while it greets")
 
     def close(self) -> None:
         """Close idle connections."""
@@ -205,7 +218,7 @@ class KeeperClient:
             with self._lock:
                 exchange = self._idle.pop() if self._idle else None
             if exchange is None:
-                return Exchange(self._connector.connect())
+                return self.dedicated()
             if exchange.is_quiet():
                 return exchange
             exchange.close()

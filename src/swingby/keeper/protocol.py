@@ -27,6 +27,7 @@ VERSION = 1
 FRAME_BYTES_MAX = 16 << 20
 DESCRIPTORS_MAX = 240  # a message; the kernel allows 253
 INDICES_MAX = 1 << 16  # in one request
+OPENED_SHARDS_MAX = 16  # sent with the root; a dataset of so many needs its keeper no more to be looked at
 
 _MAGIC = 0x5942
 _HEADER = struct.Struct("<HHI")  # magic, descriptors, body bytes
@@ -66,7 +67,7 @@ class Hello(Message, frozen=True):
 
 
 class Open(Message, frozen=True):
-    """Open a dataset; answered by Progress frames and Opened, with the root's descriptor."""
+    """Open a dataset; answered by Progress frames and Opened."""
 
     location: Location
     refresh: str  # "auto", "always", "never"
@@ -197,7 +198,7 @@ class Progress(Message, frozen=True):
 
 
 class Opened(Message, frozen=True):
-    """A dataset's manifest."""
+    """A dataset's manifest; with the descriptors of its root and its first shards."""
 
     digest: str
     listed_at: float  # seconds since 1970

@@ -166,8 +166,14 @@ class Keeper:
 
         source, listing = self.sources.open(message.location, message.refresh, message.manifest, progress)
         self._measure(source)
-        root = self.engine.store.open_root(source.manifest.digest)
-        connection.send(Opened(source.manifest.digest, listing.listed_at, listing.list_seconds), [root])
+        store, shards = self.engine.store, source.manifest.root.shards
+        descriptors = [store.open_root(source.manifest.digest)]
+        try:
+            descriptors.extend(store.open_shard(info) for info in shards[: protocol.OPENED_SHARDS_MAX])
+        except SwingbyError:
+            protocol.close_all(descriptors)
+            raise
+        connection.send(Opened(source.manifest.digest, listing.listed_at, listing.list_seconds), descriptors)
 
     def _shards(self, connection: Connection, message: protocol.Shards) -> None:
         shards = self.sources.get(message.digest).manifest.root.shards
