@@ -65,6 +65,11 @@ class Keys:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def stored_bytes(self) -> int:
+        """What the encoded keys take."""
+        return self._offsets[len(self._offsets) - 1]
+
     def __getitem__(self, index: int) -> bytes:
         number, place = divmod(index, BLOCK_KEYS)
         at = self._offsets[number] + _HEAD.size

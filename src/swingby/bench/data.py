@@ -1,0 +1,77 @@
+"""Data for benchmarks, made once and checked by hash."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from swingby import config
+from swingby.core.checksum import word_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from swingby.bench.context import Context
+    from swingby.data.dataset import Batch
+    from swingby.testing.ceph import CephS3
+
+FILES_A_FOLDER = 4096
+WRITERS = 16
+
+
+def record(number: int, size: int) -> bytes:
+    """The bytes of object `number`: pseudo-random, the same every time."""
+    return np.random.default_rng([number, size]).bytes(size)
+
+
+def make_files(context: Context, size: int, count: int) -> str:
+    """A directory of `count` files of `size` bytes."""
+    root = os.path.join(context.folder, f"files-{size}-{count}")
+    mark = os.path.join(root, ".complete")
+    if os.path.exists(mark):
+        return os.path.join(root, "data")
+    for number in range(count):
+        folder = os.path.join(root, "data", f"{number // FILES_A_FOLDER:04d}")
+        if number % FILES_A_FOLDER == 0:
+            os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, f"{number:08d}"), "wb") as file:
+            file.write(record(number, size))
+    with open(mark, "w"):
+        return os.path.join(root, "data")
+
+
+def make_objects(ceph: CephS3, bucket: str, prefix: str, size: int, count: int) -> str:
+    """A prefix of `count` objects of `size` bytes in a bucket; its URL."""
+    from swingby.base.s3 import S3Base
+
+    settings = config.load(ceph.settings())
+    base = S3Base(bucket, settings.s3, settings.fetch)
+    base.make_bucket()
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(
+            pool.map(
+                lambda number: base.write(b"%b/%08d" % (prefix.encode(), number), record(number, size)), range(count)
+            )
+        )
+    base.close()
+    return f"s3://{bucket}/{prefix}"
+
+
+def words(size: int, count: int) -> list[int]:
+    """Checksums of the records."""
+    return [word_of(record(number, size)) for number in range(count)]
+
+
+def check(batch: Batch, expected: Sequence[int]) -> None:
+    """Every byte of a batch, against the checksums by number.
+
+    Raises:
+        AssertionError: a byte is wrong; a benchmark of wrong bytes is none.
+    """
+    for key, view in zip(batch.keys, batch.views, strict=True):
+        number = int(key.rpartition("/")[2])
+        if word_of(view) != expected[number]:
+            raise AssertionError(f"{key} is not what was written")
