@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 UNSURE = 0.05
 
@@ -58,7 +59,7 @@ def median_interval(samples: Sequence[float]) -> tuple[float, float]:
 
 def _binomial_below(count: int, successes: int) -> float:
     """Chance of at most `successes` of `count` fair coins."""
-    return float(sum(math.comb(count, number) for number in range(successes + 1)) / 2**count
+    return float(sum(math.comb(count, number) for number in range(successes + 1)) / 2**count)
 
 
 def ratio_figure(row: str, name: str, pairs: Sequence[tuple[float, float]], **fields: Any) -> Figure:
