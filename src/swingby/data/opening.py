@@ -77,9 +77,9 @@ class Opener:
                 return self._ask(digest, refresh, progress)
             except SwingbyError:
                 raise
-            except ConnectionError:
+            except ConnectionError as error:
                 if attempt == ATTEMPTS_MAX - 1:
-                    raise
+                    raise KeeperUnavailableError(f"the keeper went away twice: {error}") from None
         raise AssertionError("unreachable")
 
     def _ask(self, digest: str | None, refresh: str, progress: ProgressCall | None) -> Manifest:

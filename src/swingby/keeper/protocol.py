@@ -277,6 +277,8 @@ Request: TypeAlias = (
 )
 Reply: TypeAlias = Welcome | Ok | Failed | Progress | Opened | Files | Supplied | Report
 
+UNANSWERED = (Touched, Advance)  # not even by Failed: the next request would take it for its own answer
+
 _encoder = msgspec.msgpack.Encoder()
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)

@@ -137,9 +137,9 @@ class Keeper:
         try:
             self._handlers[type(message)](connection, message)
         except SwingbyError as error:
-            connection.fail(error)
+            _refuse(connection, message, error)
         except (ValueError, IndexError) as error:
-            connection.fail(ProtocolError(f"{type(message).__name__}: {error}"))
+            _refuse(connection, message, ProtocolError(f"{type(message).__name__}: {error}"))
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
@@ -283,3 +283,8 @@ class Keeper:
 
     def _each_round(self) -> None:
         self.each_round()
+
+
+def _refuse(connection: Connection, message: Any, error: SwingbyError) -> None:
+    if not isinstance(message, protocol.UNANSWERED):
+        connection.fail(error)

@@ -17,11 +17,9 @@ import numpy as np
 from swingby.core import forks
 from swingby.core.manifest.packs import ROW_PACK, ROW_SIZE
 from swingby.errors import (
-    BaseUnavailableError,
     CorruptDataError,
     KeeperError,
     KeeperUnavailableError,
-    ManifestNotFoundError,
     NotOpenError,
     SwingbyError,
 )
@@ -170,7 +168,7 @@ class DatasetReader:
                     answer = ask(exchange, message, seconds, self._add)
             except NotOpenError as error:
                 reason = error
-                with contextlib.suppress(ManifestNotFoundError, BaseUnavailableError):
+                with contextlib.suppress(SwingbyError, ConnectionError):  # the next attempt tells whether it worked
                     self._reopen()
                 continue
             except KeeperUnavailableError as error:
