@@ -15,6 +15,8 @@ import mmap
 import os
 import threading
 import time
+from collections import Counter
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -24,7 +26,11 @@ from swingby.core.manifest.view import Manifest
 from swingby.errors import FormatError, ManifestNotFoundError
 from swingby.levels.unnamed_file import unnamed_file
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 CHECK_BYTES = 1 << 20
+FOLDERS = ("roots", "shards", "places")
 
 
 class Listing(msgspec.Struct, frozen=True, array_like=True):
@@ -63,17 +69,31 @@ class ManifestStore:
         self._lock = threading.RLock()
         self._in_memory: dict[str, int] = {}  # file name -> descriptor, where the directory cannot be written
         self._checked: set[bytes] = set()  # digests of shards found right in this process
+        self._unsaved: Counter[str] = Counter()  # names of shards whose root is not yet saved
         self._places: dict[str, PlaceRecord] | None = None
-        for name in ("roots", "shards", "places"):
+        for name in FOLDERS:
             with contextlib.suppress(OSError):
                 os.makedirs(os.path.join(directory, name), mode=0o700, exist_ok=True)
 
-    def write_shard(self, info: ShardInfo, data: bytes) -> None:
-        """Save one shard; a sink for `build` and `refresh`."""
-        name = f"shards/{info.digest.hex()}.shard"
-        if info.digest not in self._checked or not self._exists(name):
-            self._write(name, data)
-        self._checked.add(info.digest)
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Callable[[ShardInfo, bytes], None]]:
+        """A sink for the shards of one listing. Until the block ends, which includes `save`, they are nobody's left-overs."""
+        names: list[str] = []
+
+        def write_shard(info: ShardInfo, data: bytes) -> None:
+            name = f"{info.digest.hex()}.shard"
+            with self._lock:
+                self._unsaved[name] += 1
+            names.append(name)
+            if info.digest not in self._checked or not self._exists(f"shards/{name}"):
+                self._write(f"shards/{name}", data)
+            self._checked.add(info.digest)
+
+        try:
+            yield write_shard
+        finally:
+            with self._lock:
+                self._unsaved -= Counter(names)
 
     def save(self, root: Root, list_seconds: float) -> Listing:
         """Save a root whose shards are saved, as the newest of its place; drop listings beyond the bound."""
@@ -153,6 +173,17 @@ class ManifestStore:
                 raise FormatError("a manifest shard was damaged and is set aside", remedy="Open the dataset again")
             self._checked.add(info.digest)
         return descriptor
+
+    def clean_left_over(self) -> None:
+        """Remove what earlier keepers left: half-written files, and files that no place leads to. Once, soon after start."""
+        own = f".{os.getpid()}."
+        for folder in FOLDERS:
+            with contextlib.suppress(OSError):
+                for name in os.listdir(self._path(folder)):
+                    if name.endswith(".tmp") and own not in name:
+                        self._unlink(f"{folder}/{name}")
+        with self._lock:
+            self._drop_unreferenced()
 
     def is_whole(self, digest: str) -> bool:
         """Whether a manifest and all its shards are there and right."""
@@ -239,9 +270,12 @@ class ManifestStore:
             with contextlib.suppress(FormatError, ManifestNotFoundError):
                 shards |= {f"{info.digest.hex()}.shard" for info in self.load(digest).root.shards}
         for folder, kept in (("roots", {f"{digest}.root" for digest in digests}), ("shards", shards)):
-            for name in set(self._names(folder)) - kept:
-                with contextlib.suppress(OSError):
-                    os.unlink(self._path(f"{folder}/{name}"))
+            for name in set(self._names(folder)) - kept - set(self._unsaved):
+                self._unlink(f"{folder}/{name}")
+
+    def _unlink(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self._path(name))
 
 
 def check_shard(descriptor: int, info: ShardInfo) -> bool:

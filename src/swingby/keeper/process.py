@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from swingby.errors import KeeperUnavailableError
 from swingby.keeper import place as places
 from swingby.keeper.server import Server
+from swingby.levels.unnamed_file import unnamed_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 READY, BUSY = b"R", b"B"
 LOG_BYTES_MAX = 1 << 20
+REASON_BYTES_MAX = 4096  # of what a keeper said that did not start
+OWN_SOCKET = "own."  # then the process id: a socket's name before it takes the place
 BACKLOG = 1024
 
 log = logging.getLogger("swingby")
@@ -43,15 +46,13 @@ def spawn(place: KeeperPlace, command: list[str], environment: dict[str, str], s
     Raises:
         KeeperUnavailableError: it did not start; the text tells where its log is.
     """
-    places.make_private(place.runtime)
-    errors = os.path.join(place.runtime, f"start.{os.getpid()}")
-    script = 'errors="$1"; shift; "$@" </dev/null >/dev/null 2>"$errors" &'
+    errors = unnamed_file("swingby-start")
     reader, writer = os.pipe()
     try:
         os.set_inheritable(writer, True)
-        shell = os.posix_spawn(
-            "/bin/sh", ["sh", "-c", script, "sh", errors, *command, str(writer)], environment, setsid=True
-        )
+        arguments = ["sh", "-c", '"$@" </dev/null &', "sh", *command, str(writer)]
+        actions = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0), (os.POSIX_SPAWN_DUP2, errors, 2)]
+        shell = os.posix_spawn("/bin/sh", arguments, environment, file_actions=actions, setsid=True)
         os.close(writer)
         writer = -1
         os.waitpid(shell, 0)
@@ -63,8 +64,7 @@ def spawn(place: KeeperPlace, command: list[str], environment: dict[str, str], s
             raise
         raise KeeperUnavailableError(f"the keeper cannot be started: {error}") from None
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(errors)
+        os.close(errors)
         os.close(reader)
         if writer >= 0:
             os.close(writer)
@@ -100,6 +100,7 @@ def main(settings: Settings, ready: int, make_keeper: Callable[[KeeperPlace], Ke
 
     keeper.each_round = each_round
     _tell(ready, READY)
+    _close_errors()
     try:
         keeper.serve(server)
     finally:
@@ -124,20 +125,18 @@ def connect(place: KeeperPlace) -> socket.socket:
     return connection
 
 
-def _last_line(path: str) -> str:
-    try:
-        with open(path) as file:
-            return (file.read().strip().splitlines() or ["no reason given"])[-1]
-    except OSError:
-        return "no reason given"
+def _last_line(descriptor: int) -> str:
+    text = os.pread(descriptor, REASON_BYTES_MAX, max(0, os.fstat(descriptor).st_size - REASON_BYTES_MAX))
+    return (text.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
 
 
 def _listen(place: KeeperPlace) -> socket.socket:
-    """Bind under a name of our own, then take the place; we hold the lock."""
+    """Bind under a name of our own, then take the place; we hold the lock, so such names of others are left over."""
     places.make_private(place.runtime)
-    own = os.path.join(place.runtime, f"s{os.getpid()}")
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(own)
+    for name in os.listdir(place.runtime):
+        if name.startswith(OWN_SOCKET):
+            os.unlink(os.path.join(place.runtime, name))
+    own = os.path.join(place.runtime, f"{OWN_SOCKET}{os.getpid()}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(own)
     listener.listen(BACKLOG)
@@ -149,6 +148,13 @@ def _tell(ready: int, what: bytes) -> None:
     with contextlib.suppress(OSError):
         os.write(ready, what)
         os.close(ready)
+
+
+def _close_errors() -> None:
+    """Whoever started us listens no more, and what holds our words is memory."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    os.close(nothing)
 
 
 def _inode(path: str) -> int | None:

@@ -75,7 +75,7 @@ class Keeper:
         self.engine = engine
         settings = engine.settings
         burst_pool = Pool("swingby-burst", lambda: BURST_JOBS_MAX, BURST_BYTES_MAX)
-        self.upkeep = Upkeep(engine.levels, self._is_busy, self._each_round)
+        self.upkeep = Upkeep(engine.levels, self._is_busy, self._each_round, engine.store.clean_left_over)
         self.supply = Supply(engine.levels, burst_pool, self.upkeep.note_filled)
         self.sources = Sources(engine.bases, engine.store, settings.listing, settings.scope, self.upkeep.move)
         self.planner = Planner(self.supply, lambda source: is_on_memory(source, engine.levels))

@@ -166,21 +166,18 @@ class Sources:
     ) -> tuple[Source, Listing]:
         started = time.monotonic()
         pages = _reported(base.base.list(location.path), progress)
-        if old:
-            result = refresh(old.manifest, pages, self.store.write_shard)
-            root = result.root
-        else:
-            result = None
-            root = build(Origin(base.base.id, self._scope), location.path, pages, self.store.write_shard)
-        if not root.count:
-            raise EmptyDatasetError(
-                f"nothing lies under {_name(location)}",
-                key=key_text(location.path),
-                remedy="Check the prefix's spelling",
-            )
-        if result:
-            self._on_moves(result.moves)
-        listing = self.store.save(root, time.monotonic() - started)
+        with self.store.writing() as sink:
+            result = refresh(old.manifest, pages, sink) if old else None
+            root = result.root if result else build(Origin(base.base.id, self._scope), location.path, pages, sink)
+            if not root.count:
+                raise EmptyDatasetError(
+                    f"nothing lies under {_name(location)}",
+                    key=key_text(location.path),
+                    remedy="Check the prefix's spelling",
+                )
+            if result:
+                self._on_moves(result.moves)
+            listing = self.store.save(root, time.monotonic() - started)
         return self._keep(Source(self.store.load(listing.digest), base)), listing
 
     def _newest(self, record: PlaceRecord | None, base: OpenBase) -> Source | None:

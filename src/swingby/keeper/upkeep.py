@@ -44,11 +44,19 @@ class Upkeep:
         levels: of this node.
         is_busy: whether fetches are under way.
         each_round: called every second.
+        clean: called once, to remove what earlier keepers left outside the levels.
     """
 
-    def __init__(self, levels: Levels, is_busy: Callable[[], bool], each_round: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        levels: Levels,
+        is_busy: Callable[[], bool],
+        each_round: Callable[[], None],
+        clean: Callable[[], None] = lambda: None,
+    ) -> None:
         self._levels = levels
         self._is_busy = is_busy
+        self._clean = clean
         self._each_round = each_round
         self._waiting: OrderedDict[bytes, Segment] = OrderedDict()  # on the memory level, not yet on the burst level
         self._gathered: set[bytes] = set()  # in huge pages, or tried
@@ -117,8 +125,11 @@ class Upkeep:
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        for level in filter(None, self._levels):
-            level.clean_left_over()
+        for clean in (self._clean, *(level.clean_left_over for level in self._levels if level)):
+            try:
+                clean()
+            except Exception:
+                log.exception("what an earlier keeper left cannot be removed")
         while not self._closed:
             self._wake.wait(ROUND_SECONDS)
             self._wake.clear()

@@ -249,6 +249,8 @@ class Level:
             match = _NAME.fullmatch(name)
             if match:
                 suffixes.setdefault((match[1], match[2]), []).append(match[3])
+            elif name.endswith(segment_file.TEMPORARY_SUFFIX):
+                strays.append(name)
         for (identity, generation), found in suffixes.items():
             key = bytes.fromhex(identity)
             is_pair = ".seg" in found and (".map" in found or ".was" in found)

@@ -198,7 +198,8 @@ def test_bytes_that_find_no_room_are_handed_to_the_waiter(place, monkeypatch):
 
 def saved(store, keys, prefix=b"p/"):
     page = Page([prefix + key for key in keys], np.full(len(keys), 10, np.uint64), np.zeros((len(keys), 16), np.uint8))
-    return store.save(build(Origin("base", ""), prefix, [page], store.write_shard), 1.5)
+    with store.writing() as sink:
+        return store.save(build(Origin("base", ""), prefix, [page], sink), 1.5)
 
 
 def test_a_saved_manifest_is_found_again_by_another_store(tmp_path):
