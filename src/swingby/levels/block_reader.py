@@ -6,9 +6,10 @@ Threads: safe; each has a buffer of its own, and what `read` returns is valid un
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import threading
+
+from swingby.levels.mapping import private_memory
 
 BLOCK_BYTES = 4096
 
@@ -57,5 +58,5 @@ class BlockReader:
     def _buffer(self, size: int) -> memoryview:
         held: memoryview | None = getattr(self._local, "buffer", None)
         if held is None or len(held) < size:
-            self._local.buffer = held = memoryview(mmap.mmap(-1, max(size, 1 << 20)))
+            self._local.buffer = held = memoryview(private_memory(max(size, 1 << 20)))
         return held

@@ -1,4 +1,4 @@
-"""Read-only maps of files that keep no descriptor.
+"""Memory: read-only maps of files that keep no descriptor, and pages of our own.
 
 Python's mmap duplicates the descriptor for the life of the map, so ten thousand mapped segments would take twenty thousand; libc's
 does not. The memory goes back when the last view of it is gone, so views outlive everything else.
@@ -21,6 +21,11 @@ HUGE_PAGE_BYTES = 2 << 20
 
 _MAP_FIXED = 0x10
 _FAILED = ctypes.c_void_p(-1).value
+
+
+def private_memory(size: int) -> mmap.mmap:
+    """Fresh, page-aligned, writable memory of this process. A forked child gets a copy; Python's default would share it."""
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def map_read_only(descriptor: int, size: int) -> memoryview:

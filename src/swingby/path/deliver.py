@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from swingby.core import forks
+from swingby.levels.mapping import private_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +80,7 @@ class _Buffers:
             if memory is not None:
                 self._free.remove(memory)
         if memory is None:
-            memory = mmap.mmap(-1, max(size, 1))
+            memory = private_memory(max(size, 1))
             if hasattr(mmap, "MADV_HUGEPAGE"):
                 memory.madvise(mmap.MADV_HUGEPAGE)
         lease = _Lease(memory)
