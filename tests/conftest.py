@@ -49,3 +49,16 @@ def bucket(ceph):
     name = f"test-{uuid.uuid4().hex[:12]}"
     ceph_s3.make_bucket(ceph, name)
     return name
+
+
+def pytest_addoption(parser):
+    parser.addoption("--no-skips", action="store_true", help="fail tests that skip, outside tests/hardware")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and item.config.getoption("--no-skips") and "tests/hardware" not in str(item.path):
+        report.outcome = "failed"
+        report.longrepr = f"skipped where nothing may be missing: {report.longrepr}"
