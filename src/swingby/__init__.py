@@ -10,11 +10,15 @@ for batch in swingby.Loader(dataset, batch_size=256, shuffle=True):
 
 from __future__ import annotations
 
+import logging
+
 from swingby.api import open, read, read_into
 from swingby.data.dataset import Batch, Dataset, Sample
 from swingby.data.loader import Loader
 from swingby.errors import SwingbyError
 
 __version__ = "0.1.0"
+
+logging.getLogger("swingby").addHandler(logging.NullHandler())  # silent unless the program listens
 
 __all__ = ["Batch", "Dataset", "Loader", "Sample", "SwingbyError", "open", "read", "read_into"]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from swingby.levels.segment_file import SegmentFile
 
 ROUND_SECONDS = 1.0
+CLOSE_SECONDS_MAX = 5.0  # a chunk is copied in milliseconds; a disk that hangs does not hold up the end
 GATHER_SECONDS_A_ROUND = 0.2
 SPILL_USED_RATIO = 0.75  # of the memory level's budget: from here on segments are copied down even while fetches go on
 SPILL_FULL_RATIO = 0.95  # from here on bulk fills wait for the copies
@@ -60,18 +61,23 @@ class Upkeep:
         self._each_round = each_round
         self._waiting: OrderedDict[bytes, Segment] = OrderedDict()  # on the memory level, not yet on the burst level
         self._gathered: set[bytes] = set()  # in huge pages, or tried
+        self._copying = 0
         self._wake = threading.Event()
         self._closed = False
+        self._janitor: threading.Thread | None = None
         self.spilled_bytes = self.moved_bytes = 0
 
     def start(self) -> None:
         """Begin the janitor's rounds."""
-        threading.Thread(target=self._run, name="swingby-janitor", daemon=True).start()
+        self._janitor = threading.Thread(target=self._run, name="swingby-janitor", daemon=True)
+        self._janitor.start()
 
     def close(self) -> None:
-        """End them."""
+        """End them; the one under way ends first, so that nothing is written after this."""
         self._closed = True
         self._wake.set()
+        if self._janitor and self._janitor is not threading.current_thread():
+            self._janitor.join(CLOSE_SECONDS_MAX)
 
     def note_filled(self, part: Part) -> None:
         """A base filled this segment on the memory level."""
@@ -82,8 +88,8 @@ class Upkeep:
 
     @property
     def waiting_count(self) -> int:
-        """Segments that are not yet on the burst level."""
-        return len(self._waiting)
+        """Segments that are not yet on the burst level, the one being copied included."""
+        return len(self._waiting) + self._copying
 
     def make_way(self) -> None:
         """Wait until the memory level can lose segments without losing what was fetched; for those who fill it in bulk."""
@@ -146,18 +152,24 @@ class Upkeep:
             counts = memory.counts()
             if self._is_busy() and counts.used_bytes < SPILL_USED_RATIO * memory.options.budget_bytes:
                 return
-            identity, segment = self._waiting.popitem(last=False)
-            source = memory.open_known(identity)
-            if source is None:
-                continue
+            self._copying = 1
             try:
-                with burst.holding(segment, create=True) as target:
-                    assert target is not None  # it was to be created
-                    self._copy(memory, source, burst, target)
-            except (LevelError, CorruptDataError) as error:
-                log.warning("a segment stays off the burst level: %s", error)
+                self._spill_one(memory, burst, *self._waiting.popitem(last=False))
             finally:
-                memory.release(source)
+                self._copying = 0
+
+    def _spill_one(self, memory: Level, burst: Level, identity: bytes, segment: Segment) -> None:
+        source = memory.open_known(identity)
+        if source is None:
+            return
+        try:
+            with burst.holding(segment, create=True) as target:
+                assert target is not None  # it was to be created
+                self._copy(memory, source, burst, target)
+        except (LevelError, CorruptDataError) as error:
+            log.warning("a segment stays off the burst level: %s", error)
+        finally:
+            memory.release(source)
 
     def _gather(self) -> None:
         """Put complete segments into huge pages, a little each round, while nobody fetches."""
@@ -177,6 +189,8 @@ class Upkeep:
 
     def _copy(self, memory: Level, source: SegmentFile, burst: Level, target: SegmentFile) -> None:
         for chunk in source.present().tolist():
+            if self._closed:
+                return
             if target.word(chunk):
                 continue
             data = source.read(chunk, memory.reader)

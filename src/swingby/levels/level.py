@@ -233,11 +233,13 @@ class Level:
                         self._set_size(identity, os.stat(path).st_blocks * 512)
 
     def close(self) -> None:
-        """Close all files; they stay for the next keeper."""
+        """Close all files; they stay for the next keeper. What somebody holds is closed when it is released."""
         with self._lock:
             for file in self._open.values():
-                file.close()
+                if not file.users:
+                    file.close()
             self._open.clear()
+            self._names.clear()
 
     # -- inside, under the lock ----------------------------------------------------------------------------------------
 
