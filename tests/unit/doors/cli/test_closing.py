@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 
 import swingby
 from swingby.core.segment import Segment
@@ -21,8 +22,11 @@ from swingby.testing.memory_base import MemoryBase
 def test_no_copy_to_burst_goes_on_after_the_keeper_has_closed(home, caplog):
     base = MemoryBase({b"data/%03d" % n: random.Random(n).randbytes(200_000) for n in range(300)})
     with inline(home, base=base) as found, swingby.open("memory://x/data", settings=found.settings) as dataset:
+        level, began = found.keeper.engine.levels.burst, threading.Event()
+        fill = level.fill
+        level.fill = lambda *args: (began.set(), time.sleep(0.01), fill(*args))
         dataset.batch(range(300))
-        found.keeper.upkeep._wake.set()
+        assert began.wait(10)
     assert not [thread for thread in threading.enumerate() if thread.name == "swingby-janitor"]
     assert not caplog.records
 
