@@ -340,7 +340,7 @@ class Session:
 
     def __init__(self, settings: Settings, connector: Connector, hooks: Hooks) -> None:
         self.settings = settings
-        self.client = KeeperClient(connector)
+        self.client = KeeperClient(connector, config.keeper_json(settings))
         self._hooks = hooks
         self._fallbacks: dict[tuple[str, str], Fallback] = {}
 

@@ -304,6 +304,11 @@ def to_json(settings: Settings) -> str:
     return msgspec.json.encode(plain).decode()
 
 
+def keeper_json(settings: Settings) -> str:
+    """The part of the settings that a keeper is started with, to compare."""
+    return to_json(msgspec.structs.replace(settings, client=Client()))
+
+
 def from_json(text: str) -> Settings:
     """The inverse of `to_json`."""
     return msgspec.json.decode(text, type=Settings)

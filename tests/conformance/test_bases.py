@@ -56,7 +56,7 @@ class TestStackOverABaseThatFails(BaseSuite):
 class TestS3BaseOnCeph(BaseSuite):
     """The quick way, and our own requests for odd keys."""
 
-    odd_keys = (*ODD_KEYS, b"a/../b", b"a/./b", b"a//b", b"./x", b"..", b"delete\x7f")
+    odd_keys = (*ODD_KEYS, b"a/../b", b"a/./b", b"a//b", b"./x", b"..", b"delete\x7f", b"folder with bytes/")
 
     @pytest.fixture(autouse=True)
     def settings(self, ceph, bucket):

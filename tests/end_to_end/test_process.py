@@ -301,3 +301,15 @@ def test_the_plan_of_a_dead_job_ends(settings, folder):
     job.wait()
     job.stdout.close()
     await_true(lambda: client.call(Status(), 5).message.facts["plans"] == 0)
+
+
+def test_a_keeper_with_other_settings_is_mentioned_once(settings, folder, caplog):
+    keeper_of(settings)
+    other = config.load({"home": settings.home, "memory.budget_bytes": "64MiB", "keeper.idle_exit_seconds": 60.0})
+    client = assemble.session(other).client
+    for _ in range(3):
+        client.close()
+        client.call(Status(), 5)
+    assert [record.message for record in caplog.records if "other settings" in record.message] != []
+    assert len([record for record in caplog.records if "other settings" in record.message]) == 1
+    client.close()

@@ -12,6 +12,7 @@ import pytest
 
 import swingby
 from swingby.errors import (
+    BaseUnavailableError,
     ClosedError,
     EmptyDatasetError,
     ManifestNotFoundError,
@@ -19,6 +20,7 @@ from swingby.errors import (
     ObjectNotFoundError,
     UrlError,
 )
+from swingby.testing.faulty_base import Faults, FaultyBase
 from swingby.testing.harness import inline
 from swingby.testing.memory_base import MemoryBase
 
@@ -438,3 +440,47 @@ def test_a_file_base_near_by_is_not_copied_to_burst(home, tmp_path):
         dataset.batch(range(20))
         found.keeper.upkeep._spill()
         assert found.facts()["levels"]["burst"]["segments"] == 0
+
+
+def test_an_object_read_from_end_to_end_is_fetched_ahead(home):
+    data = random.Random(2).randbytes(24 * MIB)
+    base = MemoryBase({b"large": data})
+    with inline(home, base=base, settings={"fetch.range_bytes": 4 * MIB}) as found:
+        for start in (0, 4 * MIB, 8 * MIB):
+            assert (
+                swingby.read("memory://x/large", start, start + 4 * MIB, settings=found.settings)
+                == data[start : start + 4 * MIB]
+            )
+        threading.Event().wait(0.3)
+        assert max(start for _, start, _ in base.reads) == 12 * MIB
+        swingby.read("memory://x/large", 20 * MIB, 21 * MIB, settings=found.settings)  # a jump: nothing ahead of it
+        threading.Event().wait(0.2)
+        assert max(start for _, start, _ in base.reads) == 20 * MIB
+
+
+def test_iterating_a_dataset_gives_every_sample_in_order(home, base, objects):
+    with inline(home, base=base) as found, swingby.open("memory://x/data", settings=found.settings) as dataset:
+        seen = [(sample.key, bytes(sample.data)) for sample in dataset]
+    assert seen == sorted(relative(objects).items())
+
+
+def test_a_base_that_is_down_leaves_what_is_cached(home, base, objects):
+    faulty = []
+
+    def wrap(inner):
+        faulty.append(FaultyBase(inner, Faults()))
+        return faulty[-1]
+
+    with inline(home, base=base, wrap=wrap, settings={"fetch.retry_count_max": 1}) as found:
+        dataset = swingby.open("memory://x/data", settings=found.settings)
+        dataset.batch(range(50))
+        for one in faulty:
+            one.is_down = True
+        assert len(dataset.batch(range(50)).views) == 50
+        again = swingby.open("memory://x/data", settings=found.settings)
+        assert again.manifest == dataset.manifest
+        with pytest.raises(BaseUnavailableError):
+            swingby.open("memory://x/data", refresh="always", settings=found.settings)
+        absent = next(index for index in range(50, len(dataset)) if dataset.sizes[index])
+        with pytest.raises(BaseUnavailableError):
+            dataset[absent]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from swingby.path.read import DatasetReader
 
 
+ITERATED_TOGETHER = 64
+
+
 class Sample(NamedTuple):
     """One object.
 
@@ -169,8 +172,11 @@ class Dataset:
         return Sample(self._keys[number], self.batch([number]).views[0])
 
     def __iter__(self) -> Iterator[Sample]:
-        for start in range(0, len(self), 64):
-            yield from self.batch(np.arange(start, min(start + 64, len(self))))
+        """All objects in key order, read ahead."""
+        from swingby.data.loader import Loader
+
+        for batch in Loader(self, batch_size=ITERATED_TOGETHER):
+            yield from batch
 
     def __enter__(self) -> Self:
         return self

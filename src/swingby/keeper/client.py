@@ -7,6 +7,7 @@ Threads: safe; each request has a connection of its own while it runs.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import socket
@@ -28,6 +29,8 @@ GRACE_SECONDS = 1.0  # beyond a request's own deadline, for the keeper to say th
 HELLO_SECONDS_MAX = 10.0
 ATTEMPTS_MAX = 5
 RECONNECT_SECONDS = 0.02
+
+log = logging.getLogger("swingby")
 
 
 class Connector(Protocol):
@@ -54,6 +57,7 @@ class Exchange:
 
     Attributes:
         board: counts the level's evictions, mapped: one uint64.
+        settings: of the keeper.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -73,6 +77,7 @@ class Exchange:
         try:
             if not isinstance(welcome.message, Welcome) or len(welcome.descriptors) != 1:
                 raise ProtocolError("the keeper does not greet")
+            self.settings = welcome.message.settings
             return map_read_only(welcome.descriptors[0], 8).cast("Q")
         finally:
             protocol.close_all(welcome.descriptors)
@@ -144,10 +149,12 @@ class KeeperClient:
 
     Args:
         connector: makes connections.
+        settings: that a keeper started from here would have; a running one may have others, which is logged once.
     """
 
-    def __init__(self, connector: Connector) -> None:
+    def __init__(self, connector: Connector, settings: str = "") -> None:
         self._connector = connector
+        self._settings = settings
         self._idle: list[Exchange] = []
         self._lock = threading.Lock()
         forks.register(self)
@@ -195,12 +202,22 @@ class KeeperClient:
         """A connection that the caller keeps and closes: plans and pins live as long as it does."""
         for attempt in range(ATTEMPTS_MAX):
             try:
-                return Exchange(self._connector.connect())
+                exchange = Exchange(self._connector.connect())
             except SwingbyError:
                 raise
             except ConnectionError:  # a keeper that is dying still listens for a moment
                 time.sleep(RECONNECT_SECONDS * (attempt + 1))
+            else:
+                self._compare(exchange.settings)
+                return exchange
         raise KeeperUnavailableError("the keeper goes away while it greets")
+
+    def _compare(self, settings: str) -> None:
+        if self._settings and settings and settings != self._settings:
+            self._settings = ""
+            log.warning(
+                "the running keeper was started with other settings, which stay in force; `swingby stop` ends it"
+            )
 
     def close(self) -> None:
         """Close idle connections."""

@@ -78,18 +78,24 @@ def make_private(path: str) -> None:
         KeeperUnavailableError: somebody else's, or a link.
         OSError: it cannot be made.
     """
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    parent = os.path.dirname(path)
+    os.makedirs(parent, mode=0o700, exist_ok=True)
+    _check_owner(parent, {os.getuid(), 0})  # whoever owns it could put another directory in our place
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
-        found = os.lstat(path)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise KeeperUnavailableError(
-                f"{path} is not a directory of this user",
-                remedy="Remove it, or set SWINGBY_HOME and SWINGBY_RUNTIME_DIR",
-            ) from None
-        if found.st_mode & 0o077:
+        if _check_owner(path, {os.getuid()}).st_mode & 0o077:
             os.chmod(path, 0o700)
+
+
+def _check_owner(path: str, users: set[int]) -> os.stat_result:
+    found = os.lstat(path)
+    is_sound = stat.S_ISDIR(found.st_mode) or (stat.S_ISLNK(found.st_mode) and os.path.isdir(path))
+    if not is_sound or found.st_uid not in users:
+        raise KeeperUnavailableError(
+            f"{path} is not a directory of this user", remedy="Remove it, or set SWINGBY_HOME and SWINGBY_RUNTIME_DIR"
+        )
+    return found
 
 
 def lock(place: KeeperPlace) -> int | None:

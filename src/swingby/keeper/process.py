@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from swingby.errors import KeeperUnavailableError
 from swingby.keeper import place as places
-from swingby.keeper.server import Server
+from swingby.keeper.server import Server, peer_user
 from swingby.levels.unnamed_file import unnamed_file
 
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ def connect(place: KeeperPlace) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.connect(place.socket)
+        if peer_user(connection) not in {os.getuid(), None}:
+            raise ConnectionRefusedError(f"{place.socket} is served by another user")
     except OSError:
         connection.close()
         raise

@@ -171,10 +171,11 @@ class Stop(Message, frozen=True):
 
 
 class Welcome(Message, frozen=True):
-    """The keeper speaks this version."""
+    """The keeper speaks this version, and runs with these settings."""
 
     version: int
     process: int
+    settings: str = ""
 
 
 class Ok(Message, frozen=True):

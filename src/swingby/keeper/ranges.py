@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from swingby.keeper.supply import Request, Supply
 
 VALIDATED_MAX = 100_000  # keys whose version is remembered
+SEQUENCES_MAX = 10_000  # objects of which the end of the last read is remembered
 ATTEMPTS_MAX = 3  # while an object keeps changing
 
 log = logging.getLogger("swingby")
@@ -53,6 +54,7 @@ class RangeReader:
         self._supply = supply
         self._lock = threading.Lock()
         self._validated: OrderedDict[tuple[str, bytes], tuple[ObjectInfo, float]] = OrderedDict()
+        self._ends: OrderedDict[tuple[str, bytes], int] = OrderedDict()  # where the last read of an object ended
 
     def begin(self, message: NeedRange, answer: Answer, attempt: int = 1) -> None:
         """Begin to answer; never raises."""
@@ -75,11 +77,24 @@ class RangeReader:
                     answer.complete(request)
 
             self._supply.begin(found.base, [wanted] if size else [], finish, urgent=True)
+            self._read_ahead(found, start, start + size)
         except SwingbyError as error:
             answer.fail(error)
         except Exception as error:
             log.exception("a range cannot be read")
             answer.fail(KeeperError(f"the keeper failed: {error!r}"))
+
+    def _read_ahead(self, found: _Object, start: int, stop: int) -> None:
+        """Begin with the next part of an object that is read from end to end."""
+        key = found.base.base.id, found.key
+        with self._lock:
+            is_next = start > 0 and self._ends.pop(key, None) == start
+            self._ends[key] = stop
+            if len(self._ends) > SEQUENCES_MAX:
+                self._ends.popitem(last=False)
+        if is_next and stop < found.info.size:
+            wanted, _, _ = self._wanted(found, stop, stop - start)
+            self._supply.begin(found.base, [wanted], lambda _: None, urgent=False)
 
     def _resolve(self, message: NeedRange, *, is_retry: bool) -> _Object:
         if message.location is None:

@@ -216,7 +216,7 @@ class Server:
             connection, _ = self._listener.accept()
         except OSError:
             return
-        if _peer_user(connection) not in {os.getuid(), None} or len(self._connections) >= self._clients_max:
+        if peer_user(connection) not in {os.getuid(), None} or len(self._connections) >= self._clients_max:
             connection.close()
             return
         self._add(connection)
@@ -270,7 +270,7 @@ class Server:
         self._wake_writer.close()
 
 
-def _peer_user(connection: socket.socket) -> int | None:
+def peer_user(connection: socket.socket) -> int | None:
     """The user at the other end; None where the system does not tell."""
     if not hasattr(socket, "SO_PEERCRED"):
         return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from swingby import config
 from swingby.core.object import key_text
 from swingby.errors import KeeperError, ProtocolError, SwingbyError
 from swingby.keeper import protocol
@@ -151,7 +152,8 @@ class Keeper:
             )
         connection.has_greeted = True
         connection.on_close.append(lambda: self.planner.remove(connection.number))
-        connection.send(Welcome(protocol.VERSION, os.getpid()), [os.dup(self.engine.board)])
+        welcome = Welcome(protocol.VERSION, os.getpid(), config.keeper_json(self.engine.settings))
+        connection.send(welcome, [os.dup(self.engine.board)])
 
     def _open(self, connection: Connection, message: protocol.Open) -> None:
         reported = time.monotonic()
