@@ -70,8 +70,8 @@ def _files(context: Context) -> Iterator[Figure]:
         shutil.rmtree(folder, ignore_errors=True)
         store = ManifestStore(folder, 8)
         started = time.perf_counter()
-        found = build(Origin("bench", ""), prefix, base.list(prefix), store.write_shard)
-        listing = store.save(found, 0.0)
+        with store.writing() as sink:
+            listing = store.save(build(Origin("bench", ""), prefix, base.list(prefix), sink), 0.0)
         times.append(time.perf_counter() - started)
         fresh = ManifestStore(folder, 8)
         started = time.perf_counter()
@@ -93,8 +93,9 @@ def _rows(context: Context) -> Iterator[Figure]:
     shutil.rmtree(folder, ignore_errors=True)
     store = ManifestStore(folder, 8)
     started = time.perf_counter()
-    root = build(Origin("bench", ""), b"train/", _pages(count), store.write_shard)
-    listing = store.save(root, 0.0)
+    with store.writing() as sink:
+        root = build(Origin("bench", ""), b"train/", _pages(count), sink)
+        listing = store.save(root, 0.0)
     seconds = time.perf_counter() - started
     stored = sum(shard.file_bytes for shard in root.shards)
     child = subprocess.run(
