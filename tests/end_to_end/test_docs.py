@@ -1,0 +1,78 @@
+"""Documents are true: their Python runs, their settings exist, their links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from swingby import config
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+DOCUMENTS = sorted(
+    os.path.relpath(os.path.join(folder, name), ROOT)
+    for where in ("", "docs")
+    for folder, folders, names in os.walk(os.path.join(ROOT, where))
+    for name in names
+    if name.endswith(".md") and (where or folder == os.path.join(ROOT, where)) and "/." not in folder
+)
+WITH_PYTHON = ("README.md", "docs/reading.md")
+
+
+def text_of(document):
+    with open(os.path.join(ROOT, document), encoding="utf-8") as file:
+        return file.read()
+
+
+@pytest.fixture
+def photos(tmp_path, home, monkeypatch):
+    """What the documents read: a directory `photos` here, and a home of the test's own."""
+    monkeypatch.setenv("SWINGBY_HOME", home)
+    monkeypatch.setenv("SWINGBY_KEEPER_IDLE_EXIT_SECONDS", "1")
+    (tmp_path / "photos" / "broken").mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg", "c.png", "d.jpg", "broken/e.jpg", "f.jpg", "g.jpg", "h.jpg", "i.jpg"):
+        (tmp_path / "photos" / name).write_bytes(os.urandom(5000))
+    monkeypatch.chdir(tmp_path)
+    yield
+    from swingby import assemble
+    from swingby.keeper.protocol import Stop
+
+    session = assemble.session()
+    session.client.call(Stop(), 10)
+    session.client.close()
+
+
+@pytest.mark.parametrize("document", WITH_PYTHON)
+def test_the_python_of_a_document_runs(document, photos):
+    blocks = re.findall(r"^```python\n(.*?)^```", text_of(document), re.DOTALL | re.MULTILINE)
+    assert blocks
+    names = {}
+    for block in blocks:
+        exec(compile(block, document, "exec"), names)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_only_tested_documents_hold_python(document):
+    assert document in WITH_PYTHON or "```python" not in text_of(document)
+
+
+def test_every_setting_is_documented_and_no_other():
+    text = text_of("docs/configuration.md")
+    table = text[text.index("| Key |") : text.index("## Where")]
+    documented = {
+        name
+        for row in table.splitlines()
+        for name in re.findall(r"`([\w.]+)`", row.split("|")[1] if "|" in row else "")
+    }
+    assert documented == set(config.keys())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_that_a_document_names_exist(document):
+    text = text_of(document)
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert os.path.exists(os.path.join(ROOT, os.path.dirname(document), target)), target
+    for path in re.findall(r"`((?:docs|tests|src|base|keeper|levels|path|data|core)/[\w/.-]+)`", text):
+        places = (path, os.path.join("src/swingby", path))
+        assert any(os.path.exists(os.path.join(ROOT, place)) for place in places), path
