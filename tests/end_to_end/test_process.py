@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -266,19 +267,22 @@ def test_a_child_forked_while_threads_read_is_not_stuck(settings, folder):
 
 
 def _child(dataset, numbers, results):
-    results.put([bytes(dataset[number].data) for number in numbers])
+    results.send([bytes(dataset[number].data) for number in numbers])
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 def test_datasets_go_to_other_processes_by_any_start_method(settings, folder, method, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__))
+    levels = 1 + __name__.count(".")  # the child imports this module by its name
+    root = functools.reduce(lambda path, _: os.path.dirname(path), range(levels), __file__)
+    monkeypatch.setenv("PYTHONPATH", root)
     context = multiprocessing.get_context(method)
-    results = context.SimpleQueue()
+    results, sender = context.Pipe(duplex=False)
     with swingby.open(folder, settings=settings) as dataset:
         expected = [bytes(dataset[number].data) for number in (0, 5, 59)]
-        worker = context.Process(target=_child, args=(dataset, [0, 5, 59], results))
+        worker = context.Process(target=_child, args=(dataset, [0, 5, 59], sender))
         worker.start()
-        assert results.get() == expected
+        assert results.poll(60)
+        assert results.recv() == expected
         worker.join()
         assert worker.exitcode == 0
 
