@@ -118,7 +118,8 @@ class Warmer:
     def _waiter(self, count: int, size: int) -> Callable[[Request], None]:
         def done(request: Request) -> None:
             errors = [(part, chunk) for part in request.parts for chunk in part.errors]
-            left_out = sum(len(part.wanted.chunks) for part in request.parts if part.kind not in {"memory", "burst"})
+            homeless = [part.wanted for part in request.parts if part.kind not in {"memory", "burst"}]
+            left_out = sum(len(wanted.chunks) if wanted.segment.packed else 1 for wanted in homeless)
             with self._lock:
                 self._left_out += left_out
                 self._objects += count

@@ -39,7 +39,9 @@ def test_the_segment_being_copied_counts_as_waiting(home):
         copy = upkeep._copy
         upkeep._copy = lambda *args: (seen.append(upkeep.waiting_count), copy(*args))
         dataset.batch(range(3))
-        upkeep._spill()
+        end = time.monotonic() + 10
+        while upkeep.waiting_count and time.monotonic() < end:
+            time.sleep(0.01)
         assert upkeep.waiting_count == 0
     assert seen
     assert min(seen) >= 1

@@ -1,0 +1,1 @@
+"""The demo: real files, three epochs file by file and three through Swingby."""

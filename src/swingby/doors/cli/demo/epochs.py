@@ -1,0 +1,193 @@
+"""Loads epochs and measures them. Every byte is hashed inside the measured time, alike for all ways."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import swingby
+from swingby.core.checksum import word_of
+from swingby.doors.cli.demo.far import overlap_seconds, union
+from swingby.doors.cli.demo.results import Epoch, Split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Buffer
+
+    from swingby.data.dataset import Dataset
+    from swingby.doors.cli.demo.far import Record
+    from swingby.doors.cli.demo.private import Private
+    from swingby.doors.cli.demo.results import Way
+    from swingby.doors.cli.demo.source import Objects
+
+BATCH_SIZE = 64
+POINTS = 100  # of the curve of an epoch
+TELL_SECONDS = 0.1
+WRONG_KEYS_MAX = 10
+
+
+class Checker:
+    """Hashes what was loaded; the first time it remembers, later it compares.
+
+    Args:
+        keys: of all objects.
+
+    Attributes:
+        wrong_keys: the first whose bytes differed, of all epochs.
+        wrong_objects, bytes, seconds: of this epoch.
+    """
+
+    def __init__(self, keys: list[str]) -> None:
+        self._keys = keys
+        self._words = [0] * len(keys)  # no word is 0
+        self.wrong_keys: list[str] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new epoch's counts."""
+        self.wrong_objects = self.bytes = 0
+        self.seconds = 0.0
+
+    def check(self, indices: list[int], views: list[Buffer]) -> None:
+        """The bytes of some objects."""
+        started = time.perf_counter()
+        words = self._words
+        for index, view in zip(indices, views, strict=True):
+            word = word_of(view)
+            self.bytes += len(memoryview(view))
+            if words[index] != word:
+                if words[index]:
+                    self._wrong(index)
+                else:
+                    words[index] = word
+        self.seconds += time.perf_counter() - started
+
+    def _wrong(self, index: int) -> None:
+        self.wrong_objects += 1
+        if len(self.wrong_keys) < WRONG_KEYS_MAX and self._keys[index] not in self.wrong_keys:
+            self.wrong_keys.append(self._keys[index])
+
+
+class Course:
+    """One epoch under way: its clock and its curve.
+
+    Args:
+        objects: in all.
+        tell: told of objects and bytes now and then.
+    """
+
+    def __init__(self, objects: int, tell: Callable[[int, int], None]) -> None:
+        self.began = time.perf_counter()
+        self.points: list[tuple[float, int]] = [(0.0, 0)]
+        self._objects = objects
+        self._step = max(1, objects // POINTS)
+        self._next = self._step
+        self._tell = tell
+        self._told_at = self.began
+
+    def advance(self, done: int, loaded_bytes: int) -> None:
+        """So many objects are loaded."""
+        if done < self._next:
+            return
+        self._next = done + self._step
+        self.points.append((time.perf_counter() - self.began, done))
+        if time.perf_counter() - self._told_at > TELL_SECONDS:
+            self._told_at = time.perf_counter()
+            self._tell(done, loaded_bytes)
+
+    def end(self) -> float:
+        """All objects are loaded; the seconds it took."""
+        self.points.append((time.perf_counter() - self.began, self._objects))
+        return self.points[-1][0]
+
+
+class Epochs:
+    """Runs epochs over the same objects.
+
+    Args:
+        objects: to load.
+        record: of the reads of the base.
+        tell: told of objects and bytes while an epoch goes on.
+    """
+
+    def __init__(self, objects: Objects, record: Record, tell: Callable[[int, int], None]) -> None:
+        self.checker = Checker(objects.keys)
+        self._objects = objects
+        self._record = record
+        self._tell = tell
+
+    def by_file(self, number: int, read: Callable[[str], Buffer]) -> Epoch:
+        """One object after the other, in random order, as a program without Swingby reads them."""
+        self.checker.restart()
+        keys = self._objects.keys
+        order = np.random.default_rng(number).permutation(len(keys)).tolist()
+        reading = 0.0
+        course = Course(len(keys), self._tell)
+        for done, index in enumerate(order, 1):
+            started = time.perf_counter()
+            data = read(keys[index])
+            reading += time.perf_counter() - started
+            self.checker.check([index], [data])
+            course.advance(done, self.checker.bytes)
+        seconds = course.end()
+        split = _split(seconds, reading, 0.0, self.checker.seconds)
+        return self._epoch("file by file", number, course, split)
+
+    def by_swingby(self, way: Way, number: int, dataset: Dataset, private: Private) -> Epoch:
+        """In batches, in random order, through Swingby."""
+        self.checker.restart()
+        filled_before = _filled_bytes(private)
+        private.client.waits.clear()
+        course = Course(len(self._objects.keys), self._tell)
+        loader = swingby.Loader(dataset, batch_size=BATCH_SIZE, shuffle=True)
+        loader.set_epoch(number)
+        done = 0
+        for batch in loader:
+            self.checker.check(batch.indices.tolist(), batch.views)
+            done += len(batch)
+            course.advance(done, self.checker.bytes)
+        seconds = course.end()
+        base, keeper = self._waited(course, private)
+        split = _split(seconds, base, keeper, self.checker.seconds)
+        self.checker.wrong_objects += len(dataset) - done  # the loader gives all of them
+        filled = _filled_bytes(private) - filled_before
+        return self._epoch(way, number, course, split, filled)
+
+    def _waited(self, course: Course, private: Private) -> tuple[float, float]:
+        """Seconds of waiting for the keeper: with a request to the base under way, and without one."""
+        waits = union(np.array(private.client.waits, np.float64).reshape(-1, 2))
+        for_base = overlap_seconds(waits, self._record.busy(course.began))
+        return for_base, float((waits[:, 1] - waits[:, 0]).sum()) - for_base
+
+    def _epoch(self, way: Way, number: int, course: Course, split: Split, filled_bytes: int = 0) -> Epoch:
+        asked = self._record.asked(course.began)
+        count, size = len(self._objects.keys), self.checker.bytes
+        seconds = course.points[-1][0]
+        return Epoch(
+            way=way,
+            number=number,
+            seconds=seconds,
+            objects=count,
+            bytes=size,
+            objects_per_second=count / seconds,
+            bytes_per_second=size / seconds,
+            base_requests=asked.requests,
+            base_bytes=asked.bytes,
+            burst_bytes=max(0, filled_bytes - asked.bytes),
+            wrong_objects=self.checker.wrong_objects,
+            split=split,
+            progress=course.points,
+        )
+
+
+def _filled_bytes(private: Private) -> int:
+    """What the memory level has taken in, from the base or from the burst level."""
+    memory = private.keeper.engine.levels.memory
+    return memory.counts().filled_bytes if memory else 0
+
+
+def _split(seconds: float, base: float, keeper: float, check: float) -> Split:
+    return Split(base, keeper, max(0.0, seconds - base - keeper - check), check)

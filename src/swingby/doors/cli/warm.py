@@ -1,0 +1,120 @@
+"""`swingby warm`."""
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import swingby
+from swingby.data.dataset import Dataset
+from swingby.doors.cli.command import Invocation
+from swingby.doors.cli.ending import ExitCode
+from swingby.doors.cli.quantities import duration, number, objects, rate, size
+from swingby.doors.cli.running import follow
+from swingby.doors.cli.terminal import shown
+from swingby.doors.cli.waiting import Waiting
+from swingby.errors import DeadlineError, KeeperUnavailableError
+from swingby.keeper.client import Exchange
+from swingby.keeper.protocol import Progress, Warm
+
+HOLD_POLL_SECONDS = 3600.0
+
+UrlArgument = Annotated[
+    str, typer.Argument(metavar="URL", help="Directory, or s3://bucket/prefix.", show_default=False)
+]
+IncludeOption = Annotated[
+    list[str] | None,
+    typer.Option("--include", metavar="PATTERN", help="Only keys that match; repeatable.", show_default=False),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="PATTERN", help="Not keys that match; repeatable.", show_default=False),
+]
+HoldOption = Annotated[bool, typer.Option("--hold", help="Then keep it in memory until Ctrl-C.", show_default=False)]
+
+
+def warm(
+    invocation: Invocation,
+    url: UrlArgument,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    hold: HoldOption = False,
+) -> int:
+    """Make a dataset present ahead of use. What is present already costs nothing. Exit code 1: not all of it is present."""
+    started = time.monotonic()
+    with Waiting(invocation.err, "listing") as waiting:
+        dataset = swingby.open(url, None, "auto", include, exclude, progress=waiting.show, settings=invocation.settings)
+        exchange = dataset.client.dedicated()
+        try:
+            facts = _warm(dataset, exchange, waiting, hold)
+        except KeyboardInterrupt:
+            invocation.err.print("Stopped. What is present stays; run the same command again to go on.")
+            raise
+    code = _tell(invocation, facts, time.monotonic() - started)
+    if hold:
+        _hold(invocation.err, exchange)
+    exchange.close()
+    return code
+
+
+def _warm(dataset: Dataset, exchange: Exchange, waiting: Waiting, hold: bool) -> dict[str, Any]:
+    waiting.begin("warming")
+    total = int(dataset.sizes.sum())
+
+    def show(progress: Progress) -> None:
+        waiting.show(progress.objects, progress.bytes, total)
+
+    waiting.show(0, 0, total)
+    return follow(exchange, Warm(dataset.manifest, dataset.filters, hold), show)
+
+
+def _tell(invocation: Invocation, facts: dict[str, Any], seconds: float) -> int:
+    """Print what became of it; the exit code."""
+    total, present = facts["objects_total"], facts["objects_present"]
+    if present == total:
+        speed = f" in {duration(seconds)}, {rate(facts['bytes'] / seconds)}"
+        invocation.out.print(f"{objects(total)} present, {size(facts['bytes'])}{speed}.", soft_wrap=True)
+        return ExitCode.DONE
+    invocation.out.print(f"{number(present)} of {objects(total)} present.")
+    complain = _complaints(invocation.err)
+    for failure in facts["failures"]:
+        complain(f"{shown(failure['key'] or '?')}: {shown(failure['message'])}")
+    if facts["failed"] > len(facts["failures"]):
+        complain(f"… and {number(facts['failed'] - len(facts['failures']))} more")
+    if facts["left_out"]:
+        complain(
+            f"{objects(facts['left_out'])} left out: no level admits a segment larger than half of it. "
+            "Raise memory.budget_bytes or burst.budget_bytes; `swingby doctor` shows them."
+        )
+    evicted = total - present - facts["failed"] - facts["left_out"]
+    if evicted > 0:
+        complain(
+            f"{objects(evicted)} had to leave again: the levels are smaller than the dataset. "
+            "Raise memory.budget_bytes or burst.budget_bytes, or choose a part with --include."
+        )
+    return ExitCode.NO
+
+
+def _complaints(console: Console) -> Callable[[str], None]:
+    return lambda text: console.print(text, style="yellow", soft_wrap=True)
+
+
+def _hold(console: Console, exchange: Exchange) -> None:
+    """Pins live as long as the connection: keep it until the user has enough of it.
+
+    Raises:
+        KeeperUnavailableError: the keeper ended before.
+    """
+    console.print("Held in memory until Ctrl-C.")
+    try:
+        while True:
+            try:
+                exchange.receive(HOLD_POLL_SECONDS)
+            except DeadlineError:
+                continue
+            except ConnectionError:
+                raise KeeperUnavailableError("the keeper has ended; nothing is held any more") from None
+    except KeyboardInterrupt:
+        console.print("Released; it stays until its room is needed.")

@@ -1,0 +1,258 @@
+"""The demo: what it measures is what happened, what it writes says the same, and it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from swingby import config
+from swingby.doors.cli import removal
+from swingby.doors.cli.demo.report import render
+from swingby.doors.cli.demo.run import Demo, Terms
+from swingby.doors.cli.demo.source import Choice, Source
+from swingby.doors.cli.quantities import duration, number, size
+from swingby.doors.cli.terminal import consoles
+from swingby.doors.cli.waiting import Waiting
+from swingby.keeper.place import place_of
+
+SWINGBY = [sys.executable, "-c", "from swingby.doors.cli.main import main; main()"]
+GIB = 1 << 30
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "files & <more>"
+    path.mkdir()
+    rng = random.Random(0)
+    for count in range(150):
+        (path / f"{count:03d}.bin").write_bytes(rng.randbytes(rng.randint(1, 30_000)))
+    (path / "empty").touch()
+    return path
+
+
+def total(folder):
+    return sum(one.stat().st_size for one in folder.iterdir())
+
+
+def demo(home, folder, latency_seconds=0.0, epochs=2, **settings):
+    with Waiting(consoles()[1], "listing") as waiting:
+        choice = Choice(str(folder), [], [], GIB)
+        return Demo(choice, config.load({"home": home} | settings), Terms(latency_seconds, epochs), waiting).run()
+
+
+def of(results, way):
+    return [epoch for epoch in results.epochs if epoch.way == way]
+
+
+# -- what is measured --------------------------------------------------------------------------------------------------
+
+
+def test_every_epoch_loads_everything_and_the_base_is_asked_once(home, folder):
+    results = demo(home, folder, epochs=3)
+    ways = [epoch.way for epoch in results.epochs]
+    assert ways[:7] == ["file by file"] * 3 + ["cold"] + ["warm"] * 3
+    assert ways[7:] == ([] if results.is_near else ["burst"])
+    for epoch in results.epochs:
+        assert (epoch.objects, epoch.bytes, epoch.wrong_objects) == (151, total(folder), 0)
+        assert epoch.objects_per_second == pytest.approx(epoch.objects / epoch.seconds)
+        assert epoch.bytes_per_second == pytest.approx(epoch.bytes / epoch.seconds)
+        split = epoch.split
+        assert split.base + split.keeper + split.process + split.check == pytest.approx(epoch.seconds, abs=1e-3)
+        assert epoch.progress[-1] == (epoch.seconds, 151)
+    assert {epoch.base_requests for epoch in of(results, "file by file")} == {151}
+    assert [epoch.base_requests for epoch in of(results, "cold")] == [150]  # the empty file needs none
+    assert {epoch.base_requests for epoch in of(results, "warm")} == {0}
+    assert of(results, "cold")[0].base_bytes == total(folder)
+
+
+def test_a_far_base_takes_its_time_and_the_burst_level_replaces_it(home, folder):
+    results = demo(home, folder, latency_seconds=0.004)
+    for epoch in of(results, "file by file"):
+        assert epoch.seconds > 151 * 0.004
+    (burst,) = of(results, "burst")
+    assert (burst.base_requests, burst.burst_bytes) == (0, total(folder))
+    assert not results.is_near
+    assert results.speedups.cold > 1
+    assert results.speedups.warm > results.speedups.burst > 1
+
+
+def test_bytes_that_change_behind_the_base_are_found(home, folder, monkeypatch):
+    listing_seconds = Source.listing_seconds
+
+    def tamper(source):
+        victim = folder / "007.bin"
+        before = victim.stat()
+        with open(victim, "r+b") as file:
+            file.write(bytes([victim.read_bytes()[0] ^ 1]))
+        os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return listing_seconds(source)
+
+    monkeypatch.setattr(Source, "listing_seconds", tamper)
+    results = demo(home, folder)
+    assert results.wrong_keys == ["007.bin"]
+    assert {epoch.wrong_objects for epoch in of(results, "warm")} == {1}
+    assert results.verdicts[-1].startswith("Wrong bytes:")
+
+
+def test_without_levels_the_demo_is_slow_and_right(home, folder):
+    results = demo(home, folder, 0.001, **{"memory.budget_bytes": 0, "burst.budget_bytes": 0})
+    assert {epoch.wrong_objects for epoch in results.epochs} == {0}
+    assert {epoch.base_requests for epoch in of(results, "warm")} == {150}
+    assert results.levels == []
+
+
+# -- what it writes ----------------------------------------------------------------------------------------------------
+
+
+class Texts(HTMLParser):
+    """The text of every element, by tag, and every address an element names."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.texts, self.addresses, self._open = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self._open.append(tag)
+        self.addresses += [value for name, value in attrs if name in {"src", "href", "action", "data", "srcset"}]
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if self._open and data.strip():
+            self.texts.append((self._open[-1], data.strip()))
+
+
+@pytest.fixture(scope="module")
+def run_once(tmp_path_factory):
+    """Results and page of one demo of a far base."""
+    place = tmp_path_factory.mktemp("demo")
+    path = place / "files & <more>"
+    path.mkdir()
+    for count in range(60):
+        (path / f"{count}.bin").write_bytes(random.Random(count).randbytes(20_000))
+    results = demo(str(place / "home"), path, latency_seconds=0.002)
+    return results, render(results)
+
+
+def test_the_report_is_well_formed_and_asks_no_server_for_anything(run_once):
+    _, page = run_once
+    ET.fromstring(page)
+    assert Texts(page).addresses == []
+    assert not re.search(r"https?:|//[a-z]|@import|url\(|<script", page)
+
+
+def test_the_reports_figures_are_those_of_the_results(run_once):
+    results, page = run_once
+    cells = [text for tag, text in Texts(page).texts if tag == "td"]
+    for row, epoch in enumerate(results.epochs):
+        start = next(at for at, text in enumerate(cells) if text.endswith(f" {epoch.number}") and at >= 7 * row)
+        assert cells[start + 1 : start + 7] == [
+            duration(epoch.seconds),
+            number(epoch.objects_per_second),
+            f"{epoch.bytes_per_second / 1e6:,.1f}",
+            number(epoch.base_requests),
+            size(epoch.base_bytes),
+            size(epoch.burst_bytes),
+        ]
+    items = [text for tag, text in Texts(page).texts if tag == "li"]
+    assert items[: len(results.verdicts)] == results.verdicts
+    assert "files & <more>" in "".join(text for tag, text in Texts(page).texts if tag == "p")
+
+
+def test_bars_are_as_long_as_what_they_stand_for(run_once):
+    results, page = run_once
+    bars = [one for one in ET.fromstring(page).iter("rect") if one.get("class").startswith("bar")]
+    assert len(bars) == len(results.epochs)
+    order = [epoch for way in ("file by file", "cold", "warm", "burst") for epoch in of(results, way)]
+    longest = max(range(len(order)), key=lambda at: order[at].seconds)
+    for bar, epoch in zip(bars, order, strict=True):
+        ratio = float(bar.get("width")) / float(bars[longest].get("width"))
+        assert ratio == pytest.approx(epoch.seconds / order[longest].seconds, abs=0.01)
+    parts = [one for one in ET.fromstring(page).iter("rect") if one.get("class").startswith("part")]
+    assert sum(float(one.get("width")) for one in parts[:4]) == pytest.approx(640, abs=0.1)
+
+
+# -- what it leaves ----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_report_and_json_and_removes_the_rest(home, folder, tmp_path):
+    done = subprocess.run(
+        [*SWINGBY, "--home", home, "demo", str(folder), "--json", "--epochs", "2"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    results = json.loads(done.stdout)
+    assert results["objects"] == 151
+    assert duration(results["epochs"][0]["seconds"]) in (tmp_path / "swingby-demo.html").read_text()
+    assert not os.path.exists(home)
+
+
+def test_the_summary_says_it_in_words(home, folder, tmp_path):
+    done = subprocess.run([*SWINGBY, "--home", home, "demo", str(folder)], check=False, capture_output=True, text=True)
+    assert done.returncode == 0
+    for word in ("File by file 1", "Swingby, cold", "Swingby, warm", "none wrong", str(tmp_path / "swingby-demo.html")):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_demo_cleans_up(home, folder, number, code):
+    started = subprocess.Popen(
+        [*SWINGBY, "--home", home, "demo", str(folder), "--latency-ms", "20"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    wait_for_levels(home)
+    started.send_signal(number)
+    _, said = started.communicate(timeout=30)
+    assert started.returncode == code
+    assert said == b""
+    assert not os.path.exists(home)
+
+
+def test_what_a_killed_demo_left_is_removed_by_the_next_one_and_by_clean(home, folder):
+    for command in (["demo", str(folder)], ["clean", "--yes"]):
+        started = subprocess.Popen([*SWINGBY, "--home", home, "demo", str(folder), "--latency-ms", "20"])
+        wait_for_levels(home)
+        started.kill()
+        started.wait()
+        (left,) = removal.abandoned_demos(config.load({"home": home}))
+        subprocess.run([*SWINGBY, "--home", home, *command], check=True, capture_output=True)
+        assert not [path for path in place_of(left) if os.path.exists(path)]
+        assert not os.path.exists(home)
+
+
+def wait_for_levels(home):
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for name in os.listdir(home) if os.path.isdir(home) else ():
+            memory = place_of(config.load({"home": os.path.join(home, name)})).memory
+            if os.path.isdir(memory) and len(os.listdir(memory)) > 2:
+                return
+        time.sleep(0.01)
+    raise AssertionError("the demo did not begin")
+
+
+def test_a_dataset_too_large_for_a_demo_is_refused_with_a_remedy(home, folder):
+    done = subprocess.run(
+        [*SWINGBY, "--home", home, "demo", str(folder), "--bytes-max", "1MB"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "--include" in done.stderr
