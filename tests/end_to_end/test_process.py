@@ -274,13 +274,14 @@ def _child(dataset, numbers, results):
 def test_datasets_go_to_other_processes_by_any_start_method(settings, folder, method, monkeypatch):
     levels = 1 + __name__.count(".")  # the child imports this module by its name
     root = functools.reduce(lambda path, _: os.path.dirname(path), range(levels), __file__)
-    monkeypatch.setenv("PYTHONPATH", root)
+    monkeypatch.syspath_prepend(root)
     context = multiprocessing.get_context(method)
     results, sender = context.Pipe(duplex=False)
     with swingby.open(folder, settings=settings) as dataset:
         expected = [bytes(dataset[number].data) for number in (0, 5, 59)]
         worker = context.Process(target=_child, args=(dataset, [0, 5, 59], sender))
         worker.start()
+        sender.close()
         assert results.poll(60)
         assert results.recv() == expected
         worker.join()
