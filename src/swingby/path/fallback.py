@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from swingby.core import forks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from swingby.keeper.protocol import Location
 
 log = logging.getLogger("swingby")
+
+_of_parents: list[Base] = []  # held, because closing what belongs to a parent's threads is not a child's to do
 
 
 class Fallback:
@@ -26,6 +30,7 @@ class Fallback:
         self._make = make
         self._location = location
         self._base: Base | None = None
+        forks.register(self)
 
     def base(self, reason: BaseException | None = None) -> Base:
         """The base.
@@ -43,3 +48,9 @@ class Fallback:
                 )
             self._base = self._make(self._location)
         return self._base
+
+    def after_fork(self) -> None:
+        """See `forks`: its connections are the parent's, and its locks may be held there."""
+        if self._base is not None:
+            _of_parents.append(self._base)
+            self._base = None

@@ -1,0 +1,43 @@
+"""Reading without a keeper."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+
+import swingby
+
+
+def test_a_child_forked_amid_a_read_without_keeper_reads_too(tmp_path, home):
+    (tmp_path / "one").write_bytes(b"right")
+    began, go_on = threading.Event(), threading.Event()
+    settings = {"home": home, "keeper.mode": "off"}
+    with swingby.open(str(tmp_path), settings=settings) as dataset:
+        assert bytes(dataset[0].data) == b"right"
+        metered = dataset._reader._fallback.base()._base
+
+        def read_slowly():
+            with metered._lock:  # held by a thread of the parent at the moment of the fork
+                began.set()
+                go_on.wait(60)
+
+        thread = threading.Thread(target=read_slowly)
+        thread.start()
+        began.wait(10)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            with contextlib.suppress(BaseException):
+                code = 0 if bytes(dataset[0].data) == b"right" else 2
+            os._exit(code)
+        ended = threading.Event()
+        status = []
+        threading.Thread(target=lambda: (status.append(os.waitpid(child, 0)[1]), ended.set()), daemon=True).start()
+        is_over = ended.wait(10)
+        if not is_over:
+            os.kill(child, 9)
+        go_on.set()
+        thread.join()
+        assert is_over
+        assert status == [0]
