@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import struct
 import threading
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from swingby.core.checksum import content_digest, fast_digest, name_digest
+from swingby.core.checksum import fast_digest, name_digest
 from swingby.core.manifest.root import Root, ShardInfo, decode_root, encode_root
 from swingby.core.manifest.view import Manifest
 from swingby.errors import FormatError, ManifestNotFoundError
@@ -30,7 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CHECK_BYTES = 1 << 20
+ASIDE_FILES_MAX = 16
+PLACE_MAGIC = b"SWBYPLCE"
+PLACE_FORMAT = 1
 FOLDERS = ("roots", "shards", "places")
+
+_PLACE_HEADER = struct.Struct("<8sIIQ")  # magic, format, reserved, xxh3 of the body
 
 
 class Listing(msgspec.Struct, frozen=True, array_like=True):
@@ -98,7 +104,10 @@ class ManifestStore:
     def save(self, root: Root, list_seconds: float) -> Listing:
         """Save a root whose shards are saved, as the newest of its place; drop listings beyond the bound."""
         digest, data = encode_root(root)
-        self._write(f"roots/{digest}.root", data)
+        try:
+            self.load(digest)
+        except ManifestNotFoundError:  # or what was there could not be read, and is set aside now
+            self._write(f"roots/{digest}.root", data)
         listing = Listing(digest, time.time(), list_seconds)
         with self._lock:
             record = self.place(root.base_id, root.scope, root.prefix)
@@ -132,21 +141,21 @@ class ManifestStore:
         """A saved manifest, its shards opened and checked when they are first used.
 
         Raises:
-            ManifestNotFoundError: there is none, or it is damaged.
-            FormatError: of another version.
+            ManifestNotFoundError: there is none, or it is damaged or of another version and set aside now.
         """
         try:
             descriptor = self.open_root(digest)
         except OSError:
             raise _absent(digest) from None
         try:
-            data = _read_all(descriptor)
+            root = decode_root(_read_all(descriptor))
+        except (FormatError, OSError):
+            root = None
         finally:
             os.close(descriptor)
-        if content_digest(data[24:]).hex() != digest:
+        if root is None or encode_root(root)[0] != digest:
             self._set_aside(f"roots/{digest}.root")
             raise _absent(digest)
-        root = decode_root(data)
         return Manifest(root, digest, lambda number: self._map_shard(root.shards[number]))
 
     def open_root(self, digest: str) -> int:
@@ -254,14 +263,20 @@ class ManifestStore:
         try:
             return _unseal(_read_all(descriptor))
         except (FormatError, msgspec.MsgspecError, OSError):
+            self._set_aside(name)
             return None
         finally:
             os.close(descriptor)
 
     def _set_aside(self, name: str) -> None:
+        """Keep a file that is damaged or of another format, which another release may read; the oldest of many goes."""
+        folder = self._path("aside")
         with contextlib.suppress(OSError):
-            os.makedirs(self._path("aside"), mode=0o700, exist_ok=True)
-            os.rename(self._path(name), self._path(f"aside/{os.path.basename(name)}"))
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            os.rename(self._path(name), os.path.join(folder, os.path.basename(name)))
+            found = sorted(os.scandir(folder), key=lambda entry: entry.stat().st_ctime_ns)
+            for entry in found[:-ASIDE_FILES_MAX]:
+                os.unlink(entry.path)
 
     def _drop_unreferenced(self) -> None:
         digests = {listing.digest for record in self.places() for listing in record.listings}
@@ -269,11 +284,18 @@ class ManifestStore:
         for digest in digests:
             with contextlib.suppress(FormatError, ManifestNotFoundError):
                 shards |= {f"{info.digest.hex()}.shard" for info in self.load(digest).root.shards}
-        for folder, kept in (("roots", {f"{digest}.root" for digest in digests}), ("shards", shards)):
-            for name in set(self._names(folder)) - kept - set(self._unsaved):
-                self._unlink(f"{folder}/{name}")
+        for name in set(self._names("roots")) - {f"{digest}.root" for digest in digests}:
+            with contextlib.suppress(ManifestNotFoundError):  # one that cannot be read is set aside
+                self.load(name.removesuffix(".root"))
+                self._unlink(f"roots/{name}")
+        for name in set(self._names("shards")) - shards - set(self._unsaved):
+            self._unlink(f"shards/{name}")
 
     def _unlink(self, name: str) -> None:
+        with self._lock:
+            held = self._in_memory.pop(name, None)
+        if held is not None:
+            os.close(held)
         with contextlib.suppress(OSError):
             os.unlink(self._path(name))
 
@@ -309,13 +331,17 @@ def _absent(digest: str) -> ManifestNotFoundError:
 
 def _seal(record: PlaceRecord) -> bytes:
     body = msgspec.msgpack.encode(record)
-    return fast_digest(body).to_bytes(8, "little") + body
+    return _PLACE_HEADER.pack(PLACE_MAGIC, PLACE_FORMAT, 0, fast_digest(body)) + body
 
 
 def _unseal(data: bytes) -> PlaceRecord:
-    if fast_digest(data[8:]).to_bytes(8, "little") != data[:8]:
-        raise FormatError("a place record is damaged")
-    return msgspec.msgpack.decode(data[8:], type=PlaceRecord)
+    if len(data) < _PLACE_HEADER.size:
+        raise FormatError("a place record is cut short")
+    magic, version, _, check = _PLACE_HEADER.unpack_from(data)
+    body = data[_PLACE_HEADER.size :]
+    if magic != PLACE_MAGIC or version != PLACE_FORMAT or check != fast_digest(body):
+        raise FormatError("a place record is damaged, or of another version")
+    return msgspec.msgpack.decode(body, type=PlaceRecord)
 
 
 def _read_all(descriptor: int) -> bytes:

@@ -16,7 +16,7 @@ from swingby.core.plan import Fetch
 from swingby.core.segment import Origin, Segment
 from swingby.errors import BaseUnavailableError, CorruptDataError, FormatError, ManifestNotFoundError
 from swingby.keeper.flights import FetchJob, Flights, Place
-from swingby.keeper.manifests import ManifestStore
+from swingby.keeper.manifests import ASIDE_FILES_MAX, ManifestStore
 from swingby.keeper.plans import EpochPlan
 from swingby.keeper.pool import Pool
 from swingby.keeper.protocol import Plan, Selection
@@ -24,6 +24,7 @@ from swingby.keeper.sources import Source
 from swingby.levels.block_reader import BlockReader
 from swingby.levels.level import Level, LevelOptions
 from swingby.levels.policy import Sieve
+from swingby.levels.segment_file import Run
 from swingby.testing.faulty_base import Faults, FaultyBase
 from swingby.testing.memory_base import MemoryBase
 
@@ -181,6 +182,33 @@ def test_a_body_shorter_than_its_version_is_never_stored(place):
     assert not place.file.word(0)
 
 
+def test_chunks_that_an_earlier_keeper_left_are_confirmed_and_not_fetched_again(tmp_path):
+    def level():
+        options = LevelOptions("memory", str(tmp_path), 1 << 30, bytes(16), is_mapped=True)
+        return Level(options, Sieve(), Room(), BlockReader(direct=False))
+
+    base = MemoryBase({b"a": b"hello"})
+    earlier = level()
+    with earlier.holding(SEGMENT, create=True) as file:
+        for chunk in (0, 1):
+            earlier.fill(file, Run(chunk, chunk * 4096, b"hello", [word_of(b"hello")]))
+    earlier.close()
+    later = level()
+    place = Place(later, later.acquire(SEGMENT, create=True))
+    faulty = FaultyBase(base, Faults(error=1.0))
+    told = []
+    flights = Flights()
+    joined = flights.join(
+        place,
+        np.array([0, 1]),
+        lambda absent: [FetchJob(fetch_of(chunk, base), faulty, place) for chunk in absent],
+        lambda _, outcome: told.append(outcome.error),
+    )
+    for job in joined.new:  # the first confirms both
+        job.run()
+    assert told == [None, None]
+
+
 def test_bytes_that_find_no_room_are_handed_to_the_waiter(place, monkeypatch):
     base = MemoryBase({b"a": b"hello"})
     place.level.options = place.level.options._replace(budget_bytes=0)
@@ -242,11 +270,46 @@ def test_damage_is_found_before_it_is_used(tmp_path, folder, place):
     assert ManifestStore(str(tmp_path), 8).is_whole(listing.digest)
 
 
+@pytest.mark.parametrize("folder", ["roots", "places"])
+def test_a_file_of_another_format_is_set_aside_and_what_it_was_is_made_anew(tmp_path, folder):
+    listing = saved(ManifestStore(str(tmp_path), 8), [b"a"])
+    (name,) = os.listdir(tmp_path / folder)
+    data = bytearray((tmp_path / folder / name).read_bytes())
+    data[8] += 1
+    (tmp_path / folder / name).write_bytes(data)
+    store = ManifestStore(str(tmp_path), 8)
+    assert saved(store, [b"a"]).digest == listing.digest
+    assert (tmp_path / "aside" / name).read_bytes() == data
+    again = ManifestStore(str(tmp_path), 8)
+    assert [one.digest for one in again.place("base", "", b"p/").listings] == [listing.digest]
+    assert list(again.load(listing.digest).keys()) == [b"a"]
+
+
+def test_not_many_files_are_kept_aside(tmp_path):
+    store = ManifestStore(str(tmp_path), 1)
+    for number in range(ASIDE_FILES_MAX + 5):
+        listing = saved(store, [b"%d" % number])
+        (tmp_path / "roots" / f"{listing.digest}.root").write_bytes(b"damaged")
+        with pytest.raises(ManifestNotFoundError):
+            store.load(listing.digest)
+    assert len(os.listdir(tmp_path / "aside")) == ASIDE_FILES_MAX
+
+
 def test_where_nothing_can_be_written_manifests_live_in_memory():
     store = ManifestStore("/proc/no/such/place", 8)
     listing = saved(store, [b"a", b"b"])
     assert list(store.load(listing.digest).keys()) == [b"a", b"b"]
     assert store.place("base", "", b"p/").listings == [listing]
+
+
+def test_manifests_that_live_in_memory_leave_with_their_listings():
+    store = ManifestStore("/proc/no/such/place", 2)
+    saved(store, [b"a"])
+    saved(store, [b"b"])
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(10):
+        saved(store, [b"%d" % number])
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
 
 
 def test_a_digest_cannot_lead_out_of_the_directory(tmp_path):
