@@ -152,9 +152,8 @@ def _memory_level(settings: Settings, place: KeeperPlace) -> Level | None:
     budget = memory_budget(settings, place.memory)
     if budget < MEMORY_BYTES_MIN or not _lock_directory(place.memory):
         return None
-    options = LevelOptions("memory", place.memory, budget, boot_id(settings))
-    room = MemoryRoom(place.memory, settings.memory.headroom_bytes)
-    return Level(options, Sieve(), room, BlockReader(direct=False))
+    options = LevelOptions("memory", place.memory, budget, boot_id(settings), is_mapped=True)
+    return Level(options, Sieve(), MemoryRoom(place.memory, settings.memory.headroom_bytes), BlockReader(direct=False))
 
 
 def _burst_level(settings: Settings, place: KeeperPlace) -> Level | None:
@@ -243,10 +242,12 @@ class ProcessConnector:
 
     Args:
         settings: for a keeper that is started.
+        module: whose `run_keeper` is the body of that keeper; tests bring one of their own.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, module: str = "swingby.assemble") -> None:
         self._settings = settings
+        self._module = module
         self._lock = threading.Lock()
         forks.register(self)
 
@@ -262,7 +263,7 @@ class ProcessConnector:
         with self._lock:
             with contextlib.suppress(OSError):
                 return process.connect(place)
-            code = f"from swingby.assemble import run_keeper; run_keeper({config.to_json(self._settings)!r})"
+            code = f"from {self._module} import run_keeper; run_keeper({config.to_json(self._settings)!r})"
             package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
             process.spawn(place, [sys.executable, "-c", code], config.spawn_environment(package), limit)
         while True:

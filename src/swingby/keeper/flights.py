@@ -123,20 +123,20 @@ class FetchJob:
         return range(first, first + (1 if self.fetch.segment.packed else len(chunk_sizes(self.fetch))))
 
     def _is_there(self) -> bool:
-        """Whether an earlier boot left the chunks, or a slower level has them."""
+        """Whether an earlier boot or keeper left the chunks, or a slower level has them."""
         if self.target is None:
             return False
         file = self.target.file
         if file.has_candidates:
-            file.confirm(self.chunks(), self.target.level.reader)
-            if all(map(file.word, self.chunks())):
-                return True
+            self.target.level.confirm(file, self.chunks())
+        if all(map(file.word, self.chunks())):  # now, or by another job that went on to these
+            return True
         return self.nearer is not None and self._promote(self.target, self.nearer)
 
     def _promote(self, target: Place, nearer: Place) -> bool:
         """Copy the chunk from a slower level; a bad one is quarantined and fetched from the base."""
         chunk = self.fetch.chunk
-        nearer.file.confirm(range(chunk, chunk + 1), nearer.level.reader)
+        nearer.level.confirm(nearer.file, [chunk])
         if not nearer.file.word(chunk):
             return False
         try:

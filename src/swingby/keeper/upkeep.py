@@ -201,7 +201,7 @@ class Upkeep:
         with level.holding(move.source, create=False) as source:
             if source is None:
                 return
-            source.confirm(move.places[:, 0].tolist(), level.reader)
+            level.confirm(source, move.places[:, 0].tolist())
             here = np.flatnonzero(source.entries[move.places[:, 0], 0])
             if not len(here):
                 return
@@ -219,7 +219,11 @@ class Upkeep:
                     self.moved_bytes += size
 
     def _verify(self, level: Level, file: SegmentFile, found: dict[str, int]) -> None:
-        file.confirm(file.candidates(), level.reader)
+        found["bad_chunks"] += level.confirm(file, file.candidates())
+        if not file.is_map_right():
+            found["bad_chunks"] += 1
+            level.quarantine(file)
+            return
         for chunk in file.present().tolist():
             found["chunks"] += 1
             try:

@@ -22,7 +22,7 @@ from swingby.levels.map_file import UnknownFormatError
 from swingby.levels.segment_file import PAGE_BYTES, Run, SegmentFile, file_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from swingby.core.segment import Segment
     from swingby.levels.block_reader import BlockReader
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 OPEN_FILES_MAX = 4096  # pairs, two descriptors each
 ROOM_STEP_BYTES = 64 << 20  # how much is written before the room is measured again
+CONFIRMED_AHEAD_BYTES = 1 << 20  # on a mapped level, beside what is asked for: 0.1 ms there, instead of a job each
 ASIDE = "aside"
 
 _NAME = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{16})(\.seg|\.map|\.was|\.map\.tmp)")
@@ -44,12 +45,15 @@ class LevelOptions(NamedTuple):
         directory: for its files; made if absent.
         budget_bytes: the most it holds.
         boot_id: 16 bytes; entries of another boot are not believed.
+        is_mapped: whether clients map its files and do not check what they read; then entries of an earlier keeper are not
+            believed either.
     """
 
     name: str
     directory: str
     budget_bytes: int
     boot_id: bytes
+    is_mapped: bool = False
 
 
 class LevelCounts(NamedTuple):
@@ -82,6 +86,7 @@ class Level:
         self._names: dict[bytes, str] = {}  # segment id -> common part of the pair's names
         self._sizes: dict[bytes, int] = {}  # of pairs whose size is known
         self._open: OrderedDict[bytes, SegmentFile] = OrderedDict()
+        self._known: set[str] = set()  # names of pairs that this keeper made or opened, where they are mapped
         self._pins: Counter[bytes] = Counter()
         self._used_bytes = 0
         self._room_bytes = 0
@@ -89,6 +94,7 @@ class Level:
         self.on_evict: Callable[[], None] = lambda: None
         os.makedirs(options.directory, mode=0o700, exist_ok=True)
         self._left_over = self._scan()
+        self._aside = self._scan_aside()  # names of pairs of another format, and their bytes; they count as used
 
     # -- using segments ------------------------------------------------------------------------------------------------
 
@@ -153,6 +159,10 @@ class Level:
                 if self._sizes.get(file.segment.id):
                     self._set_size(file.segment.id, self._sizes[file.segment.id] - pages)
             raise
+
+    def confirm(self, file: SegmentFile, chunks: Iterable[int]) -> int:
+        """Check chunks of a held segment that an earlier boot or keeper left, before they count; how many are not right."""
+        return file.confirm(chunks, self.reader, CONFIRMED_AHEAD_BYTES if self.options.is_mapped else 0)
 
     def touch(self, identity: bytes) -> None:
         """Tell the policy that a segment was used."""
@@ -255,7 +265,7 @@ class Level:
                 strays.append(name)
         for (identity, generation), found in suffixes.items():
             key = bytes.fromhex(identity)
-            is_pair = ".seg" in found and (".map" in found or ".was" in found)
+            is_pair = ".seg" in found and ".map" in found
             if is_pair and key not in self._names:
                 self._names[key] = file_name(key, int(generation, 16))
                 self._policy.add(key)
@@ -263,6 +273,15 @@ class Level:
             else:
                 strays += [f"{identity}.{generation}{one}" for one in found]
         return strays
+
+    def _scan_aside(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(os.path.join(self.options.directory, ASIDE)):
+                name = entry.name.rpartition(".")[0]
+                found[name] = found.get(name, 0) + entry.stat().st_blocks * 512
+        self._used_bytes += sum(found.values())
+        return found
 
     def _reopen(self, segment: Segment) -> SegmentFile | None:
         file = self._reopen_id(segment.id)
@@ -277,7 +296,8 @@ class Level:
             return None
         path = os.path.join(self.options.directory, name)
         try:
-            file = SegmentFile.open(path, self.options.boot_id)
+            is_trusted = not self.options.is_mapped or name in self._known
+            file = SegmentFile.open(path, self.options.boot_id, is_trusted=is_trusted)
         except UnknownFormatError:
             self._set_aside(identity, name)
             return None
@@ -291,6 +311,8 @@ class Level:
 
     def _admit_open(self, file: SegmentFile) -> None:
         self._open[file.segment.id] = file
+        if self.options.is_mapped:
+            self._known.add(os.path.basename(file.path))
         self._policy.add(file.segment.id)
         if len(self._open) > OPEN_FILES_MAX:
             for identity, other in list(self._open.items()):
@@ -301,10 +323,12 @@ class Level:
 
     def _make_room(self, size: int) -> None:
         while self._used_bytes + size > self.options.budget_bytes:
-            self._evict_next()
+            if not self._drop_aside():
+                self._evict_next()
         if self._room_left(size) < size:
             # Evicting frees nothing that a client still maps; one victim a fill keeps the rest of the level alive.
-            self._evict_next()
+            if not self._drop_aside():
+                self._evict_next()
             if self._room_left(size) < size:
                 raise LevelError(f"there is no room left for level {self.name}", level=self.name)
 
@@ -339,7 +363,7 @@ class Level:
         return True
 
     def _forget(self, identity: bytes) -> None:
-        self._names.pop(identity, None)
+        self._known.discard(self._names.pop(identity, ""))
         self._open.pop(identity, None)
         self._policy.remove(identity)
         self._used_bytes -= self._sizes.pop(identity, 0)
@@ -349,9 +373,22 @@ class Level:
         self._sizes[identity] = size
 
     def _set_aside(self, identity: bytes, name: str) -> None:
+        """Keep a pair of another format, which another release may read, for as long as its room is not needed."""
         folder = os.path.join(self.options.directory, ASIDE)
         self._forget(identity)
+        self._aside[name] = 0
         with contextlib.suppress(OSError):
             os.makedirs(folder, mode=0o700, exist_ok=True)
             for suffix in (segment_file.SEGMENT_SUFFIX, segment_file.MAP_SUFFIX):
                 os.rename(os.path.join(self.options.directory, name + suffix), os.path.join(folder, name + suffix))
+                self._aside[name] += os.stat(os.path.join(folder, name + suffix)).st_blocks * 512
+        self._used_bytes += self._aside[name]
+
+    def _drop_aside(self) -> bool:
+        """Remove what was set aside first; False where there is nothing."""
+        if not self._aside:
+            return False
+        name = next(iter(self._aside))
+        self._used_bytes -= self._aside.pop(name)
+        segment_file.unlink_pair(os.path.join(self.options.directory, ASIDE, name))
+        return True

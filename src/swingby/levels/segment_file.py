@@ -23,7 +23,7 @@ from swingby.levels import map_file
 from swingby.levels.map_file import ENTRIES_OFFSET, ENTRY_BYTES, MapHeader, extent_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from typing_extensions import Buffer
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SEGMENT_SUFFIX, MAP_SUFFIX, OLD_MAP_SUFFIX, TEMPORARY_SUFFIX = ".seg", ".map", ".was", ".tmp"
 PAGE_BYTES = 4096
+AHEAD_CHUNKS_MAX = 1024  # confirmed beside those that are asked for
 
 _ENTRY = struct.Struct("<QQ")
 
@@ -80,8 +81,10 @@ class SegmentFile:
         self.present_count = int(np.count_nonzero(entries[:, 0]))
         self.used_bytes = 0
         self.users = 0
+        self._header = header
         self._candidates: NDArray[np.uint64] | None = None
         self._lock = threading.Lock()
+        self._confirming = threading.Lock()
 
     @classmethod
     def create(cls, directory: str, segment: Segment, boot_id: bytes) -> SegmentFile:
@@ -106,11 +109,16 @@ class SegmentFile:
         return cls(path, header, (descriptors[0], descriptors[1]), np.zeros((segment.chunk_count, 2), np.uint64))
 
     @classmethod
-    def open(cls, path: str, boot_id: bytes) -> SegmentFile:
+    def open(cls, path: str, boot_id: bytes, *, is_trusted: bool = True) -> SegmentFile:
         """An existing pair, given the common part of its path.
 
-        Entries of another boot do not count until their chunk has been read and found right: the map is replaced by an empty one
-        and the old one kept beside it.
+        Entries of another boot, or of a pair that is not trusted, do not count until their chunk has been read and found right:
+        they are kept beside the map, and absent in it.
+
+        Args:
+            path: without the suffixes.
+            boot_id: of this boot.
+            is_trusted: whether entries of this boot are believed.
 
         Raises:
             FormatError: the pair is damaged, half-made, dead or of another version.
@@ -118,20 +126,21 @@ class SegmentFile:
         """
         descriptors: list[int] = []
         try:
-            with contextlib.suppress(FileNotFoundError):
-                descriptors.append(os.open(path + MAP_SUFFIX, os.O_RDWR | os.O_CLOEXEC))
-            if descriptors:
-                header, entries = _read_map(descriptors[0], path)
-            if not descriptors or header.boot_id != boot_id:
-                header = _replace_map(path, boot_id, descriptors)
-                entries = np.zeros((header.segment.chunk_count, 2), np.uint64)
+            descriptors.append(os.open(path + MAP_SUFFIX, os.O_RDWR | os.O_CLOEXEC))
+            header, entries = _read_map(descriptors[0], path)
             descriptors.insert(0, os.open(path + SEGMENT_SUFFIX, os.O_RDWR | os.O_CLOEXEC))
             status = os.fstat(descriptors[0])
             if status.st_size < header.segment.size_bytes:
                 raise FormatError(f"{path}: the segment is shorter than its map says")
+            candidates = _old_entries(path, header)
+            if header.boot_id != boot_id or not is_trusted:
+                candidates = _doubt(path, header, entries, candidates)
+                header = header._replace(boot_id=boot_id)
+                entries = np.zeros_like(entries)
+                _write_all(descriptors[1], map_file.encode_header(header) + entries.tobytes(), 0)
             self = cls(path, header, (descriptors[0], descriptors[1]), entries)
             self.used_bytes = status.st_blocks * 512
-            self._candidates = _old_entries(path, header)
+            self._candidates = candidates
         except FileNotFoundError:
             _close(descriptors)
             raise FormatError(f"{path}: half of the pair is missing") from None
@@ -181,8 +190,8 @@ class SegmentFile:
     def _enter(self, chunk: int, entries: list[tuple[int, int]]) -> None:
         """Make neighbouring chunks present: in the map, then in our copy."""
         packed = b"".join([_ENTRY.pack(*entry) for entry in entries])
-        _write_all(self.map_descriptor, packed, ENTRIES_OFFSET + chunk * ENTRY_BYTES)
         with self._lock:
+            _write_all(self.map_descriptor, packed, ENTRIES_OFFSET + chunk * ENTRY_BYTES)
             for number, entry in enumerate(entries, chunk):
                 self.present_count += not self.entries[number, 0]
                 self.entries[number] = entry
@@ -202,31 +211,73 @@ class SegmentFile:
             raise CorruptDataError(f"{self.path}: chunk {chunk} does not match its checksum")
         return data
 
+    def is_map_right(self) -> bool:
+        """Whether the map, which clients see, is what we have entered there."""
+        with self._lock:
+            right = map_file.encode_header(self._header) + self.entries.tobytes()
+            return os.pread(self.map_descriptor, len(right), 0) == right
+
     @property
     def has_candidates(self) -> bool:
-        """Whether an earlier boot left chunks that are not confirmed."""
+        """Whether there may be chunks that are not confirmed."""
         return self._candidates is not None
 
     def may_have(self, chunk: int) -> bool:
-        """Whether the chunk is present, or was in an earlier boot."""
-        return bool(self.entries[chunk, 0]) or (self._candidates is not None and bool(self._candidates[chunk, 0]))
-
-    def confirm(self, chunks: Iterable[int], reader: BlockReader) -> None:
-        """Enter chunks again that were present in an earlier boot and are still right."""
-        if self._candidates is None:
-            return
-        for chunk in chunks:
-            word, self._candidates[chunk, 0] = int(self._candidates[chunk, 0]), 0
-            offset, size = extent_of(self.segment, self._candidates, chunk)
-            if not word or self.word(chunk) or offset + size > self.segment.size_bytes:
-                continue
-            with contextlib.suppress(OSError):
-                if word_of(reader.read(self.path + SEGMENT_SUFFIX, offset, size)) == word:
-                    self._enter(chunk, [(word, int(self._candidates[chunk, 1]))])
+        """Whether the chunk is present, or was and is not confirmed."""
+        candidates = self._candidates
+        return bool(self.entries[chunk, 0]) or (candidates is not None and bool(candidates[chunk, 0]))
 
     def candidates(self) -> list[int]:
-        """Chunks of an earlier boot that are not confirmed yet."""
+        """Chunks that are not confirmed yet."""
         return [] if self._candidates is None else np.flatnonzero(self._candidates[:, 0]).tolist()
+
+    def confirm(self, chunks: Iterable[int], reader: BlockReader, ahead_bytes: int = 0) -> int:
+        """Enter chunks again that were present and are still right; how many are not.
+
+        Args:
+            chunks: numbers, ascending.
+            reader: of the level.
+            ahead_bytes: go on behind the last one for so many bytes. Then one thread confirms at a time.
+        """
+        candidates = self._candidates
+        if candidates is None:
+            return 0
+        bad = 0
+        with self._confirming if ahead_bytes else contextlib.nullcontext():
+            for chunk in self._and_ahead(chunks, candidates, ahead_bytes):
+                word, candidates[chunk, 0] = int(candidates[chunk, 0]), 0
+                if word and not self.word(chunk):
+                    bad += not self._is_right(chunk, word, candidates, reader)
+            if not candidates[:, 0].any():
+                self._candidates = None
+                with contextlib.suppress(OSError):
+                    os.unlink(self.path + OLD_MAP_SUFFIX)
+        return bad
+
+    def _and_ahead(self, chunks: Iterable[int], candidates: NDArray[np.uint64], ahead_bytes: int) -> Iterator[int]:
+        last = -1
+        for chunk in chunks:
+            yield chunk
+            last = chunk
+        behind = candidates[last + 1 : last + 1 + AHEAD_CHUNKS_MAX if ahead_bytes else 0, 0]
+        for chunk in (np.flatnonzero(behind) + last + 1).tolist():
+            if ahead_bytes <= 0:
+                return
+            ahead_bytes -= extent_of(self.segment, candidates, chunk)[1]
+            yield chunk
+
+    def _is_right(self, chunk: int, word: int, candidates: NDArray[np.uint64], reader: BlockReader) -> bool:
+        """Read a candidate, and enter it if it matches."""
+        offset, size = extent_of(self.segment, candidates, chunk)
+        if offset + size > self.segment.size_bytes:
+            return False
+        try:
+            is_right = word_of(reader.read(self.path + SEGMENT_SUFFIX, offset, size)) == word
+            if is_right:
+                self._enter(chunk, [(word, int(candidates[chunk, 1]))])
+        except OSError:
+            return False
+        return is_right
 
     def retire(self) -> None:
         """Mark the map dead and unlink the pair; whoever has it mapped keeps right bytes."""
@@ -269,32 +320,38 @@ def _read_map(descriptor: int, path: str) -> tuple[MapHeader, NDArray[np.uint64]
     return header, entries
 
 
-def _replace_map(path: str, boot_id: bytes, descriptors: list[int]) -> MapHeader:
-    """Keep the map of another boot as `.was`, unless one is there already, and put an empty one in its place."""
-    if descriptors:
-        os.rename(path + MAP_SUFFIX, path + OLD_MAP_SUFFIX)
-        os.close(descriptors.pop())
-    old = os.open(path + OLD_MAP_SUFFIX, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        header = _read_map(old, path)[0]._replace(boot_id=boot_id)
-    finally:
-        os.close(old)
-    descriptors.append(_write_map(path, header))
-    return header
-
-
 def _old_entries(path: str, header: MapHeader) -> NDArray[np.uint64] | None:
+    """What is kept beside the map; None where there is nothing, or nothing that can be used."""
     try:
         old = os.open(path + OLD_MAP_SUFFIX, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
         before, entries = _read_map(old, path)
+    except FormatError:
+        return None
     finally:
         os.close(old)
-    if before.segment != header.segment:
-        raise FormatError(f"{path}: the maps of two boots disagree")
-    return entries
+    return entries if before.segment == header.segment else None
+
+
+def _doubt(
+    path: str, header: MapHeader, entries: NDArray[np.uint64], old: NDArray[np.uint64] | None
+) -> NDArray[np.uint64]:
+    """Keep the entries of a map, and those that were kept before, beside it; where there is no room for them, in memory alone."""
+    kept = entries if old is None else np.where(entries[:, :1] == 0, old, entries)
+    temporary = path + MAP_SUFFIX + TEMPORARY_SUFFIX
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            _write_all(descriptor, map_file.encode_header(header) + kept.tobytes(), 0)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path + OLD_MAP_SUFFIX)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+    return kept
 
 
 def _write_all(descriptor: int, data: Buffer, offset: int) -> int:

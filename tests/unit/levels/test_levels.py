@@ -30,8 +30,9 @@ class Room:
         return self.free
 
 
-def level_in(folder, budget=10 * MIB, free=1 << 40, boot=BOOT):
-    return Level(LevelOptions("memory", str(folder), budget, boot), Sieve(), Room(free), BlockReader(direct=False))
+def level_in(folder, budget=10 * MIB, free=1 << 40, boot=BOOT, *, is_mapped=False):
+    options = LevelOptions("memory", str(folder), budget, boot, is_mapped)
+    return Level(options, Sieve(), Room(free), BlockReader(direct=False))
 
 
 def segment(number, chunks=4):
@@ -146,6 +147,47 @@ def test_what_is_half_made_damaged_or_strange_is_dropped_at_start_and_on_first_u
     left = sorted(os.listdir(tmp_path))
     assert left == sorted([names[5] + ".map", names[5] + ".seg", "notes.txt", ASIDE])
     assert sorted(os.listdir(tmp_path / ASIDE)) == [names[4] + ".map", names[4] + ".seg"]
+
+
+def test_what_clients_map_counts_after_an_earlier_keeper_only_once_it_was_found_right(tmp_path):
+    level = level_in(tmp_path, is_mapped=True)
+    fill(level, segment(1), (0, 2))
+    path = os.path.join(tmp_path, level._names[segment(1).id])
+    level.close()
+    with open(path + ".seg", "r+b") as file:
+        file.seek(2 * MIB + 7)
+        file.write(b"?")
+    again = level_in(tmp_path, is_mapped=True)
+    with again.holding(segment(1), create=False) as file:
+        assert file.candidates() == [0, 2]
+        assert again.confirm(file, [0, 2]) == 1
+        assert file.present().tolist() == [0]
+
+
+def test_what_this_keeper_has_filled_or_confirmed_is_trusted_when_it_is_opened_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("swingby.levels.level.OPEN_FILES_MAX", 1)
+    level = level_in(tmp_path, is_mapped=True)
+    for number in (1, 2, 3):
+        fill(level, segment(number))
+    assert all(holds(level, segment(number)) for number in (1, 2, 3))
+
+
+def test_pairs_of_another_format_go_when_their_room_is_needed(tmp_path):
+    level = level_in(tmp_path, 4 * MIB)
+    fill(level, segment(1), (0, 1))
+    name = level._names[segment(1).id]
+    level.close()
+    with open(tmp_path / (name + ".map"), "r+b") as file:
+        file.seek(8)
+        file.write((7).to_bytes(4, "little"))
+    again = level_in(tmp_path, 4 * MIB)
+    assert not holds(again, segment(1))
+    fill(again, segment(2))
+    assert len(os.listdir(tmp_path / ASIDE)) == 2
+    third = level_in(tmp_path, 4 * MIB)
+    assert third.counts().used_bytes >= 2 * MIB
+    fill(third, segment(3), (0, 1))
+    assert os.listdir(tmp_path / ASIDE) == []
 
 
 def test_of_two_generations_one_stays(tmp_path):

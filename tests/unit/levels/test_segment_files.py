@@ -154,14 +154,45 @@ def test_after_another_boot_a_chunk_counts_once_it_was_found_right(folder):
     assert SegmentFile.open(file.path, OTHER_BOOT).word(1) == word_of(b"good")
 
 
-def test_a_crash_while_the_map_is_replaced_leaves_what_was(folder):
+def test_what_is_not_trusted_counts_once_it_was_found_right_and_stays_known_until_then(folder):
+    file = SegmentFile.create(folder, PACK, BOOT)
+    for chunk in (1, 2, 3):
+        fill(file, chunk, 4096 * chunk, b"good%d" % chunk)
+    seen = map_read_only(file.map_descriptor, map_file.map_bytes(10))[map_file.ENTRIES_OFFSET :].cast("Q")
+    os.pwrite(file.descriptor, b"X", 2 * 4096)
+    file.close()
+    again = SegmentFile.open(file.path, BOOT, is_trusted=False)
+    assert not any(seen)
+    assert again.confirm([1], READER) == 0
+    again.close()
+    third = SegmentFile.open(file.path, BOOT, is_trusted=False)  # of what the second did not look at, nothing is lost
+    assert third.candidates() == [1, 2, 3]
+    assert third.confirm([1], READER, ahead_bytes=1 << 20) == 1
+    assert third.present().tolist() == [1, 3]
+    assert [chunk for chunk in range(10) if seen[2 * chunk]] == [1, 3]
+    assert not third.has_candidates
+    assert not os.path.exists(file.path + OLD_MAP_SUFFIX)
+
+
+def test_a_crash_between_keeping_the_entries_and_taking_them_back_loses_none(folder):
     file = SegmentFile.create(folder, PACK, BOOT)
     fill(file, 1, 64, b"good")
     file.close()
-    os.rename(file.path + MAP_SUFFIX, file.path + OLD_MAP_SUFFIX)
+    with open(file.path + MAP_SUFFIX, "rb") as source, open(file.path + OLD_MAP_SUFFIX, "wb") as target:
+        target.write(source.read())
     again = SegmentFile.open(file.path, OTHER_BOOT)
     again.confirm([1], READER)
     assert bytes(again.read(1, READER)) == b"good"
+
+
+def test_a_map_that_does_not_say_what_was_entered_is_found(folder):
+    file = SegmentFile.create(folder, PACK, BOOT)
+    fill(file, 1, 64, b"good")
+    assert file.is_map_right()
+    for place in (20, map_file.ENTRIES_OFFSET, map_file.ENTRIES_OFFSET + 5 * map_file.ENTRY_BYTES):
+        os.pwrite(file.map_descriptor, b"\1", place)
+        assert not file.is_map_right()
+        os.pwrite(file.map_descriptor, map_file.encode_header(file._header) + file.entries.tobytes(), 0)
 
 
 def test_a_directory_that_is_gone_is_a_level_error(folder):
