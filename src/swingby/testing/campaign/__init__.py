@@ -1,0 +1,1 @@
+"""The campaign that tries to break Swingby: seeded faults over real processes, files and mounts."""
