@@ -99,19 +99,23 @@ def make_keeper(settings: Settings, place: KeeperPlace, hooks: Hooks) -> Keeper:
 
 def make_engine(settings: Settings, place: KeeperPlace, hooks: Hooks) -> Engine:
     """The parts of a keeper. A level that cannot be had is left out, and reads go one level on."""
+    from swingby.keeper import orphans
     from swingby.keeper.bases import Bases
     from swingby.keeper.manifests import ManifestStore
     from swingby.keeper.service import Engine
     from swingby.keeper.supply import Levels
     from swingby.levels.unnamed_file import unnamed_file
 
-    memory = burst = None
+    memory = burst = lock = None
     board = unnamed_file(BOARD)
     with contextlib.suppress(OSError):
-        memory = _memory_level(settings, place)
+        lock = _lock_memory(place)
+    with contextlib.suppress(OSError):
+        memory = _memory_level(settings, place) if lock is not None else None
     with contextlib.suppress(OSError):
         burst = _burst_level(settings, place)
     if memory:
+        orphans.claim(place)
         with contextlib.suppress(OSError):
             os.close(board)
             board = os.open(os.path.join(place.memory, BOARD), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -120,11 +124,16 @@ def make_engine(settings: Settings, place: KeeperPlace, hooks: Hooks) -> Engine:
     store = ManifestStore(os.path.join(place.state, "manifests"), settings.listing.manifests_kept_max)
     bases = Bases(lambda location: make_base(location, settings, hooks), settings.fetch)
 
+    def clean() -> None:
+        store.clean_left_over()
+        if place.memory:
+            orphans.remove_orphans(place)
+
     def wipe() -> None:
         for path in written_directories(settings, place):
             shutil.rmtree(path, ignore_errors=True)
 
-    return Engine(settings, Levels(memory, burst), bases, store, board, wipe)
+    return Engine(settings, Levels(memory, burst), bases, store, (board, lock), clean, wipe)
 
 
 class _Counter:
@@ -146,11 +155,8 @@ def _memory_level(settings: Settings, place: KeeperPlace) -> Level | None:
     from swingby.levels.policy import Sieve
     from swingby.levels.room import MemoryRoom
 
-    if not place.memory:
-        return None
-    places.make_private(place.memory)
     budget = memory_budget(settings, place.memory)
-    if budget < MEMORY_BYTES_MIN or not _lock_directory(place.memory):
+    if budget < MEMORY_BYTES_MIN:
         return None
     options = LevelOptions("memory", place.memory, budget, boot_id(settings), is_mapped=True)
     return Level(options, Sieve(), MemoryRoom(place.memory, settings.memory.headroom_bytes), BlockReader(direct=False))
@@ -216,11 +222,14 @@ def boot_id(settings: Settings) -> bytes:
     return uuid.UUID(text).bytes
 
 
-def _lock_directory(directory: str) -> bool:
-    """Own a level's directory for life; a predecessor whose home was deleted has a moment to leave."""
+def _lock_memory(place: KeeperPlace) -> int | None:
+    """Own the memory level's directory; a predecessor whose home was deleted has a moment to leave."""
     import fcntl
 
-    descriptor = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if not place.memory:
+        return None
+    places.make_private(place.memory)
+    descriptor = os.open(os.path.join(place.memory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     until = time.monotonic() + PREDECESSOR_SECONDS_MAX
     while True:
         try:
@@ -228,10 +237,10 @@ def _lock_directory(directory: str) -> bool:
         except BlockingIOError:
             if time.monotonic() > until:
                 os.close(descriptor)
-                return False
+                return None
             time.sleep(0.05)
         else:
-            return True
+            return descriptor
 
 
 # -- clients -----------------------------------------------------------------------------------------------------------

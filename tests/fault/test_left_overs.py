@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -13,8 +16,8 @@ from swingby import config
 from swingby.core.manifest.build import build
 from swingby.core.object import Page
 from swingby.core.segment import Origin
+from swingby.keeper import orphans, process
 from swingby.keeper import place as places
-from swingby.keeper import process
 from swingby.keeper.manifests import ManifestStore
 from swingby.testing.harness import inline
 
@@ -91,3 +94,41 @@ def test_a_keeper_that_does_not_start_says_why_and_leaves_no_file(home):
     with pytest.raises(OSError, match="no such luck"):
         process.spawn(place, ["sh", "-c", "echo no such luck >&2"], dict(os.environ), 10.0)
     assert os.listdir(place.runtime) == []
+
+
+def memory_directory(tmp_path, name):
+    """What a keeper of a home leaves in memory."""
+    settings = config.load({"home": str(tmp_path / name), "memory.directory": str(tmp_path / "memory")})
+    (tmp_path / "files").mkdir(exist_ok=True)
+    (tmp_path / "files" / "one").write_bytes(b"x" * 100)
+    (tmp_path / "memory").mkdir(exist_ok=True)
+    with (
+        inline(settings.home, settings={"memory.directory": settings.memory.directory}) as found,
+        swingby.open(str(tmp_path / "files"), settings=found.settings) as dataset,
+    ):
+        assert bytes(dataset[0].data) == b"x" * 100
+    place = places.place_of(found.settings)
+    assert [name for name in os.listdir(place.memory) if name.endswith(".seg")]
+    return place
+
+
+def test_memory_of_a_home_that_is_gone_is_given_back(tmp_path):
+    gone, stays, held = (memory_directory(tmp_path, name) for name in ("gone", "stays", "held"))
+    for place in (gone, held):
+        shutil.rmtree(os.path.dirname(place.state))
+    with open(os.path.join(held.memory, "lock")) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        mine = memory_directory(tmp_path, "mine")
+        until = time.monotonic() + 10
+        while os.path.exists(gone.memory) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert orphans.remove_orphans(mine) == []
+    assert not os.path.exists(gone.memory)
+    assert all(os.path.exists(place.memory) for place in (stays, held, mine))
+    assert orphans.remove_orphans(mine) == [held.memory]
+
+
+def test_a_keeper_that_has_closed_gives_its_memory_directory_back(home):
+    for _ in range(2):
+        with inline(home) as found:
+            assert found.keeper.engine.levels.memory

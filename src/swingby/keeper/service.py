@@ -57,7 +57,8 @@ class Engine(NamedTuple):
         levels: this node's.
         bases: opens bases.
         store: saves manifests.
-        board: descriptor of the file that counts evictions, sent to every client.
+        held: descriptors, closed with the keeper: the file that counts evictions, sent to every client; the memory level's lock.
+        clean: removes what earlier keepers left outside the levels.
         wipe: removes everything that was written outside the levels and the store.
     """
 
@@ -65,7 +66,8 @@ class Engine(NamedTuple):
     levels: Levels
     bases: Bases
     store: ManifestStore
-    board: int
+    held: tuple[int, int | None]
+    clean: Callable[[], None]
     wipe: Callable[[], None]
 
 
@@ -76,7 +78,7 @@ class Keeper:
         self.engine = engine
         settings = engine.settings
         burst_pool = Pool("swingby-burst", lambda: BURST_JOBS_MAX, BURST_BYTES_MAX)
-        self.upkeep = Upkeep(engine.levels, self._is_busy, self._each_round, engine.store.clean_left_over)
+        self.upkeep = Upkeep(engine.levels, self._is_busy, self._each_round, engine.clean)
         self.supply = Supply(engine.levels, burst_pool, self.upkeep.note_filled)
         self.sources = Sources(engine.bases, engine.store, settings.listing, settings.scope, self.upkeep.move)
         self.planner = Planner(self.supply, lambda source: is_on_memory(source, engine.levels))
@@ -126,7 +128,7 @@ class Keeper:
         self.engine.bases.close()
         for level in filter(None, self.engine.levels):
             level.close()
-        os.close(self.engine.board)
+        protocol.close_all([descriptor for descriptor in self.engine.held if descriptor is not None])
 
     def handle(self, connection: Connection, message: Any) -> None:
         """Do what a message asks; the server's thread."""
@@ -153,7 +155,7 @@ class Keeper:
         connection.has_greeted = True
         connection.on_close.append(lambda: self.planner.remove(connection.number))
         welcome = Welcome(protocol.VERSION, os.getpid(), config.keeper_json(self.engine.settings))
-        connection.send(welcome, [os.dup(self.engine.board)])
+        connection.send(welcome, [os.dup(self.engine.held[0])])
 
     def _open(self, connection: Connection, message: protocol.Open) -> None:
         reported = time.monotonic()
