@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import random
-import select
 import signal
 import socket
 import subprocess
@@ -20,6 +18,7 @@ from swingby.doors.cli import running
 from swingby.doors.cli.running import Running
 from swingby.keeper import client
 from swingby.keeper.place import place_of
+from swingby.testing.terminal import in_terminal
 
 SWINGBY = [sys.executable, "-c", "from swingby.doors.cli.main import main; main()"]
 
@@ -247,22 +246,6 @@ def test_clean_asks_and_takes_no_for_an_answer(cli, folder):
         assert "[y/N]" in said
         assert found == code
         assert bool(left_behind(cli.home)) == bool(code)
-
-
-def in_terminal(command, typed=""):
-    """What a command prints on a terminal, and its exit code."""
-    process, terminal = pty.fork()
-    if process == 0:
-        os.execv(command[0], command)
-    os.write(terminal, typed.encode())
-    said = b""
-    while select.select([terminal], [], [], 30)[0]:
-        try:
-            said += os.read(terminal, 4096)
-        except OSError:  # the other end is closed
-            break
-    os.close(terminal)
-    return said.decode(), os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 # -- endings -----------------------------------------------------------------------------------------------------------

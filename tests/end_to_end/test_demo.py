@@ -24,6 +24,7 @@ from swingby.doors.cli.quantities import duration, number, size
 from swingby.doors.cli.terminal import consoles
 from swingby.doors.cli.waiting import Waiting
 from swingby.keeper.place import place_of
+from swingby.testing.terminal import in_terminal
 
 SWINGBY = [sys.executable, "-c", "from swingby.doors.cli.main import main; main()"]
 GIB = 1 << 30
@@ -207,6 +208,13 @@ def test_the_summary_says_it_in_words(home, folder, tmp_path):
     assert done.returncode == 0
     for word in ("File by file 1", "Swingby, cold", "Swingby, warm", "none wrong", str(tmp_path / "swingby-demo.html")):
         assert word in done.stdout
+
+
+def test_on_a_terminal_of_40_columns_the_demo_shows_how_far_it_is(home, folder):
+    said, code = in_terminal([*SWINGBY, "--home", home, "demo", str(folder), "--latency-ms", "1"], columns=40)
+    assert code == 0
+    for word in ("listing", "file by file", "cold", "Report:"):
+        assert word in said
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

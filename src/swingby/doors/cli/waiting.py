@@ -46,7 +46,7 @@ class Waiting:
 
     def begin(self, what: str) -> None:
         """What is done from now on; the clock starts anew."""
-        self._progress.reset(self._task, total=None, description=what, objects=0)
+        self._progress.reset(self._task, total=None, description=what, objects=0, in_bytes=True)
 
     def show(self, count: int, done: int, total: int | None = None, *, in_bytes: bool = True) -> None:
         """How far it is.
