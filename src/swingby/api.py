@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from swingby import assemble
+from swingby import sessions
 from swingby.core.object import key_bytes
 from swingby.core.selection import select
 from swingby.core.url import parse
@@ -57,7 +57,7 @@ def open(
         raise ValueError(f"refresh={refresh!r}; it is one of {', '.join(REFRESH_MODES)}")
     filters = Selection(_patterns(include), _patterns(exclude))
     text = os.fspath(url)
-    session = assemble.session(settings)
+    session = sessions.session(settings)
     address = parse(text)
     location = _location(session, address.scheme, address.container, address.prefix)
     opener = Opener(session.settings, session.client, location, session.fallback(location))
@@ -116,7 +116,7 @@ def read_into(
 
 
 def _reader(url: str | os.PathLike[str], max_age_seconds: float, settings: Overrides) -> UrlReader:
-    session = assemble.session(settings)
+    session = sessions.session(settings)
     address = parse(url)
     if not address.path or address.path.endswith("/"):
         raise UrlError(f"{os.fspath(url)!r} is a folder", remedy="Give the URL of one object, or use swingby.open")
@@ -125,7 +125,7 @@ def _reader(url: str | os.PathLike[str], max_age_seconds: float, settings: Overr
     return UrlReader(session.client, location, session.fallback(location), seconds, max_age_seconds)
 
 
-def _location(session: assemble.Session, scheme: str, container: str, path: str) -> Location:
+def _location(session: sessions.Session, scheme: str, container: str, path: str) -> Location:
     return Location(scheme, container, key_bytes(path), session.settings.s3 if scheme == "s3" else None)
 
 

@@ -35,10 +35,10 @@ def photos(tmp_path, home, monkeypatch):
         (tmp_path / "photos" / name).write_bytes(os.urandom(5000))
     monkeypatch.chdir(tmp_path)
     yield
-    from swingby import assemble
+    from swingby import sessions
     from swingby.keeper.protocol import Stop
 
-    session = assemble.session()
+    session = sessions.session()
     session.client.call(Stop(), 10)
     session.client.close()
 

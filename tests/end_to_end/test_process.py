@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 import swingby
-from swingby import assemble, config
-from swingby.assemble import ProcessConnector, Session
+from swingby import assemble, config, sessions
 from swingby.errors import BaseNotFoundError, EmptyDatasetError, KeeperUnavailableError, ProtocolError
 from swingby.keeper import protocol
 from swingby.keeper.place import place_of
 from swingby.keeper.protocol import Evict, Status, Stop
+from swingby.sessions import ProcessConnector, Session
 
 FILES = 60
 
@@ -41,7 +41,7 @@ def settings(home):
     yield found
     with contextlib.suppress(OSError):
         os.kill(keeper_of(found, start=False), signal.SIGKILL)
-    assemble.session(found).client.close()
+    sessions.session(found).client.close()
 
 
 def keeper_of(settings, *, start=True):
@@ -50,7 +50,7 @@ def keeper_of(settings, *, start=True):
         from swingby.keeper import process
 
         process.connect(place_of(settings)).close()
-    return assemble.session(settings).client.call(Status(), 10).message.facts["process"]
+    return sessions.session(settings).client.call(Status(), 10).message.facts["process"]
 
 
 def check(dataset, indices=None):
@@ -92,9 +92,9 @@ def test_the_keeper_is_nobodys_child_and_survives_its_starter(settings, folder):
 
 def test_many_starters_at_once_get_one_keeper(settings, folder):
     code = (
-        "import swingby; from swingby import assemble; from swingby.keeper.protocol import Status;"
+        "import swingby; from swingby import sessions; from swingby.keeper.protocol import Status;"
         f"s = {{'home': {settings.home!r}}}; swingby.open({folder!r}, settings=s)[3];"
-        "print(assemble.session(s).client.call(Status(), 10).message.facts['process'])"
+        "print(sessions.session(s).client.call(Status(), 10).message.facts['process'])"
     )
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(6)]
     found = {one.communicate(timeout=60)[0].strip() for one in started}
@@ -113,7 +113,7 @@ def test_a_keeper_that_was_killed_is_started_again_and_the_cache_is_still_warm(s
             other = swingby.open(folder, settings=settings)
             check(other)
             assert keeper_of(settings) != process
-        facts = assemble.session(settings).client.call(Status(), 10).message.facts
+        facts = sessions.session(settings).client.call(Status(), 10).message.facts
         assert facts["base_bytes"] == 0
 
 
@@ -137,7 +137,7 @@ def test_a_keeper_killed_in_the_middle_of_a_request_is_replaced(settings, folder
             while time.monotonic() < until:
                 check(dataset)
                 with contextlib.suppress(OSError):
-                    assemble.session(settings).client.call(Evict(), 5)
+                    sessions.session(settings).client.call(Evict(), 5)
         finally:
             stop.set()
             killer.join()
@@ -146,7 +146,7 @@ def test_a_keeper_killed_in_the_middle_of_a_request_is_replaced(settings, folder
 
 def test_an_idle_keeper_leaves_and_takes_its_socket_along(home, folder):
     settings = config.load({"home": home, "keeper.idle_exit_seconds": 0.5})
-    session = assemble.session(settings)
+    session = sessions.session(settings)
     swingby.open(folder, settings=settings)[0]
     process = keeper_of(settings)
     session.client.close()
@@ -160,11 +160,11 @@ def test_an_idle_keeper_leaves_and_takes_its_socket_along(home, folder):
 def test_a_keeper_with_a_client_does_not_leave(home, folder):
     settings = config.load({"home": home, "keeper.idle_exit_seconds": 0.2})
     process = keeper_of(settings)
-    exchange = assemble.session(settings).client.dedicated()
+    exchange = sessions.session(settings).client.dedicated()
     time.sleep(2.5)
     assert is_alive(process)
     exchange.close()
-    assemble.session(settings).client.close()
+    sessions.session(settings).client.close()
     await_true(lambda: not is_alive(process))
 
 
@@ -178,7 +178,7 @@ def test_a_stale_socket_and_lock_file_are_no_hindrance(settings, folder):
 
 def test_stop_ends_the_keeper_at_once(settings):
     process = keeper_of(settings)
-    assemble.session(settings).client.call(Stop(), 5)
+    sessions.session(settings).client.call(Stop(), 5)
     await_true(lambda: not is_alive(process), 3)
 
 
@@ -194,7 +194,7 @@ def test_a_python_that_cannot_run_it_is_told_and_reads_still_work(home, folder, 
     monkeypatch.setattr(sys, "executable", "/bin/false")
     settings = config.load({"home": home, "keeper.start_seconds_max": 5.0})
     with pytest.raises(KeeperUnavailableError, match="did not start"):
-        assemble.session(settings).client.call(Status(), 5)
+        sessions.session(settings).client.call(Status(), 5)
     with swingby.open(folder, settings=settings) as dataset:
         check(dataset)
     assert len(swingby.read(os.path.join(folder, "003"), settings=settings)) == 1000 + 3 * 37
@@ -227,7 +227,7 @@ def test_forked_children_read_while_the_parent_does(settings, folder):
                 code = 1
                 with contextlib.suppress(BaseException):
                     if number % 2:
-                        assemble.session(settings).client.call(Evict(), 10)
+                        sessions.session(settings).client.call(Evict(), 10)
                     check(dataset)
                     check(swingby.open(folder, settings=settings))
                     code = 0
@@ -245,7 +245,7 @@ def test_a_child_forked_while_threads_read_is_not_stuck(settings, folder):
             while not stop.is_set():
                 check(dataset)
                 with contextlib.suppress(OSError):
-                    assemble.session(settings).client.call(Evict(), 10)
+                    sessions.session(settings).client.call(Evict(), 10)
 
         threads = [threading.Thread(target=read) for _ in range(3)]
         for thread in threads:
@@ -300,7 +300,7 @@ def test_the_plan_of_a_dead_job_ends(settings, folder):
     )
     job = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     job.stdout.readline()
-    client = assemble.session(settings).client
+    client = sessions.session(settings).client
     assert client.call(Status(), 5).message.facts["plans"] == 1
     job.kill()
     job.wait()
@@ -311,7 +311,7 @@ def test_the_plan_of_a_dead_job_ends(settings, folder):
 def test_a_keeper_with_other_settings_is_mentioned_once(settings, folder, caplog):
     keeper_of(settings)
     other = config.load({"home": settings.home, "memory.budget_bytes": "64MiB", "keeper.idle_exit_seconds": 60.0})
-    client = assemble.session(other).client
+    client = sessions.session(other).client
     for _ in range(3):
         client.close()
         client.call(Status(), 5)

@@ -9,13 +9,14 @@ import threading
 import pytest
 
 import swingby
-from swingby import assemble, config
-from swingby.assemble import Hooks, Session
+from swingby import config, sessions
+from swingby.assemble import Hooks
 from swingby.errors import NotOpenError
 from swingby.keeper import protocol
 from swingby.keeper.protocol import Advance, Hello, Open, Touched, Welcome
 from swingby.keeper.server import Server
 from swingby.levels.unnamed_file import unnamed_file
+from swingby.sessions import Session
 from swingby.testing.harness import inline
 
 
@@ -58,9 +59,9 @@ def folder(tmp_path):
 def dying(home):
     keeper = Dying()
     session = Session(config.load({"home": home}), keeper, Hooks())
-    assemble.adopt(session)
+    sessions.adopt(session)
     yield keeper, session
-    assemble.forget(session)
+    sessions.forget(session)
     session.client.close()
     keeper.server.stop()
     keeper.thread.join()

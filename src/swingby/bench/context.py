@@ -11,14 +11,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from swingby import assemble, config
+from swingby import config, sessions
 from swingby.errors import SwingbyError
 from swingby.keeper.protocol import Evict, Status, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from swingby.assemble import Session
+    from swingby.sessions import Session
 
 BUSY_TRIES_MAX = 200
 
@@ -58,7 +58,7 @@ class Keeper:
     @property
     def session(self) -> Session:
         """The session with it."""
-        return assemble.session(self.settings)
+        return sessions.session(self.settings)
 
     def facts(self) -> dict[str, Any]:
         """What `status` shows."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from swingby import assemble, config
-from swingby.assemble import Hooks, InlineConnector, Session
+from swingby import config, sessions
+from swingby.assemble import Hooks
+from swingby.sessions import InlineConnector, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,10 +60,10 @@ def inline(
     merged = QUICK_RETRIES | {"keeper.mode": "inline", "home": home} | (settings or {})
     hooks = Hooks(make_base=lambda location: base if location.scheme == "memory" else None, wrap_base=wrap)
     found = Inline(config.load(merged), hooks)
-    assemble.adopt(found.session)
+    sessions.adopt(found.session)
     try:
         yield found
     finally:
-        assemble.forget(found.session)
+        sessions.forget(found.session)
         found.session.client.close()
         found.connector.close()

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import swingby
-from swingby import assemble
+from swingby import sessions
 from swingby.doors.cli.command import Invocation
 from swingby.doors.cli.ending import ExitCode
 from swingby.doors.cli.quantities import number, size
@@ -26,7 +26,7 @@ def evict(invocation: Invocation, url: UrlArgument = None, everything: AllOption
     if (url is None) is not everything:
         raise UrlError("evict takes a URL or --all", remedy="Give one of them")
     digest = _digest(invocation, url) if url else None
-    exchange = assemble.session(invocation.settings).client.dedicated()
+    exchange = sessions.session(invocation.settings).client.dedicated()
     facts = follow(exchange, Evict(digest))
     exchange.close()
     what = shown(url) if url else "everything"

@@ -2,7 +2,7 @@
 
 import json
 
-from swingby import assemble
+from swingby import sessions
 from swingby.doors.cli.command import Invocation
 from swingby.doors.cli.ending import ExitCode
 from swingby.doors.cli.quantities import number, size
@@ -14,7 +14,7 @@ from swingby.keeper.protocol import Verify
 
 def verify(invocation: Invocation, as_json: JsonOption = False) -> int:
     """Check every chunk on every level; bad ones are quarantined and fetched again when needed. Exit code 1: there were some."""
-    exchange = assemble.session(invocation.settings).client.dedicated()
+    exchange = sessions.session(invocation.settings).client.dedicated()
     with Waiting(invocation.err, "verifying") as waiting:
         facts = follow(
             exchange, Verify(), lambda done: waiting.show(0, done.objects, done.objects_total, in_bytes=False)

@@ -11,12 +11,13 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 import swingby
-from swingby import assemble, config
-from swingby.assemble import Hooks, ProcessConnector, Session
+from swingby import config, sessions
+from swingby.assemble import Hooks
 from swingby.errors import KeeperError, SwingbyError
 from swingby.keeper import place as places
 from swingby.keeper import process
 from swingby.keeper.protocol import Progress, Report, Status, Stop
+from swingby.sessions import ProcessConnector, Session
 from swingby.testing.campaign import far
 from swingby.testing.campaign.job import promise, until
 
@@ -71,7 +72,7 @@ class Ground:
         self.place = places.place_of(self.settings)
         module, hooks = (far.MODULE, far.hooks()) if self._is_far else ("swingby.assemble", Hooks())
         self.session = Session(self.settings, ProcessConnector(self.settings, module), hooks)
-        assemble.adopt(self.session)
+        sessions.adopt(self.session)
 
     def open(self, folder: str, refresh: str = "auto", manifest: str | None = None) -> Dataset:
         """A dataset of this ground."""
@@ -131,7 +132,7 @@ class Ground:
 
     def close(self) -> None:
         """End the keeper, remove everything."""
-        assemble.forget(self.session)
+        sessions.forget(self.session)
         self.session.client.close()
         self.kill_keeper()
         for folder in (self.root, self.memory, self.place.runtime):

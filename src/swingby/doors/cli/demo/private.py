@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from swingby import assemble
-from swingby.assemble import Hooks, InlineConnector, Session
+from swingby import sessions
 from swingby.doors.cli import removal
 from swingby.keeper.client import KeeperClient
+from swingby.sessions import InlineConnector, Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from swingby.assemble import Hooks
     from swingby.config import Settings
     from swingby.keeper.client import Exchange
     from swingby.keeper.service import Keeper
@@ -98,11 +99,11 @@ def private(settings: Settings, hooks: Hooks) -> Iterator[Private]:
         connector = InlineConnector(mine, hooks)
         session = Session(mine, connector, hooks)
         session.client = client = WatchedClient(connector)
-        assemble.adopt(session)
+        sessions.adopt(session)
         try:
             yield Private(mine, connector, client)
         finally:
-            assemble.forget(session)
+            sessions.forget(session)
             client.close()
             connector.close()
     finally:
