@@ -25,13 +25,16 @@ class Wanted(Protocol):
         segment: which.
         slot: what the client calls it: a pack's ordinal, or -1 - index of a large object.
         chunks: numbers, ascending.
-        size_bytes: of these chunks.
     """
 
     segment: Segment
     slot: int
     chunks: NDArray[np.intp]
-    size_bytes: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Of these chunks."""
+        ...
 
     def fetches(self, absent: Sequence[int], range_bytes: int) -> list[Fetch]:
         """Requests for the absent ones of the chunks."""
@@ -52,7 +55,7 @@ class PackWanted:
     Args:
         manifest: that assigns them.
         ordinal: of the pack.
-        rows: of the objects, uint32[k, 4], in any order.
+        rows: of the objects, uint32[k, 4], by ascending slots, none twice.
         indices: of the objects in the manifest.
         positions: of the objects in the request.
     """
@@ -65,15 +68,18 @@ class PackWanted:
         indices: NDArray[np.int64],
         positions: NDArray[np.intp],
     ) -> None:
-        order = np.argsort(rows[:, ROW_SLOT])
         self.segment = manifest.pack(ordinal)
         self.slot = ordinal
-        self.chunks = rows[order, ROW_SLOT].astype(np.intp)
-        self.size_bytes = int(rows[:, ROW_SIZE].sum())
+        self.chunks = rows[:, ROW_SLOT].astype(np.intp)
         self._manifest = manifest
-        self._rows = rows[order]
-        self._indices = indices[order]
-        self._positions = positions[order]
+        self._rows = rows
+        self._indices = indices
+        self._positions = positions
+
+    @property
+    def size_bytes(self) -> int:
+        """See `Wanted`."""
+        return int(self._rows[:, ROW_SIZE].sum())
 
     def fetches(self, absent: Sequence[int], range_bytes: int) -> list[Fetch]:
         """See `Wanted.fetches`: one request an object, whole."""
@@ -115,9 +121,13 @@ class ObjectWanted:
         self.slot, self._position = called
         numbers = chunks_between(*part) if part[1] > part[0] else range(0 if segment.size_bytes else 1)
         self.chunks = np.arange(numbers.start, numbers.stop)
-        self.size_bytes = min(segment.size_bytes, len(self.chunks) * CHUNK_BYTES)
         self._key = key
         self._version = version
+
+    @property
+    def size_bytes(self) -> int:
+        """See `Wanted`."""
+        return min(self.segment.size_bytes, len(self.chunks) * CHUNK_BYTES)
 
     def fetches(self, absent: Sequence[int], range_bytes: int) -> list[Fetch]:
         """See `Wanted.fetches`: neighbours in one request."""
@@ -140,19 +150,26 @@ def wanted_of(manifest: Manifest, indices: NDArray[np.int64]) -> list[Wanted]:
         IndexError: an index is out of range.
     """
     rows = manifest.rows(indices)
-    packs, firsts, inverse, counts = np.unique(
-        rows[:, ROW_PACK], return_index=True, return_inverse=True, return_counts=True
-    )
-    order = np.argsort(inverse, kind="stable")
-    groups = np.split(order, np.cumsum(counts)[:-1])
+    if not len(rows):
+        return []
+    order = np.lexsort(
+        (rows[:, ROW_SLOT], rows[:, ROW_PACK])
+    )  # stable: of an object asked for twice, the first stays first
+    rows, indices = rows[order], indices[order]
+    is_new = np.append(True, indices[1:] != indices[:-1])
+    if not is_new.all():
+        is_new |= manifest.large_rows(rows)
+        rows, indices, order = rows[is_new], indices[is_new], order[is_new]
+    bounds = np.flatnonzero(np.append(True, rows[1:, ROW_PACK] != rows[:-1, ROW_PACK]))
+    by_appearance = np.argsort(np.minimum.reduceat(order, bounds)).tolist()
+    starts, stops, packs = bounds.tolist(), [*bounds[1:].tolist(), len(rows)], rows[bounds, ROW_PACK].tolist()
     found: list[Wanted] = []
-    for number in np.argsort(firsts).tolist():
-        ordinal, positions = int(packs[number]), groups[number]
-        if manifest.is_large(ordinal):
-            found += [_large(manifest, int(indices[position]), position) for position in positions.tolist()]
+    for number in by_appearance:
+        part = slice(starts[number], stops[number])
+        if manifest.is_large(packs[number]):
+            found += [_large(manifest, *one) for one in zip(indices[part].tolist(), order[part].tolist(), strict=True)]
         else:
-            unique = positions[np.unique(rows[positions, ROW_SLOT], return_index=True)[1]]
-            found.append(PackWanted(manifest, ordinal, rows[unique], indices[unique], unique))
+            found.append(PackWanted(manifest, packs[number], rows[part], indices[part], order[part]))
     return found
 
 

@@ -137,9 +137,13 @@ class DatasetReader:
         with self._lock:  # also the barrier between the words and the bytes
             self._mapped.look(incomplete)
         if missing:
-            places = np.array(missing, np.int64)
-            for position, view in zip(missing, self._fetch(indices[places], rows[places]), strict=True):
-                found[position] = view
+            first: dict[int, int] = {}
+            for position in missing:
+                first.setdefault(int(indices[position]), position)
+            places = np.array(list(first.values()))
+            fetched = dict(zip(first, self._fetch(indices[places], rows[places]), strict=True))
+            for position in missing:
+                found[position] = fetched[int(indices[position])]
         return cast("list[memoryview]", found)  # every position is filled
 
     def _fetch(self, indices: NDArray[np.int64], rows: NDArray[np.uint32]) -> list[memoryview]:

@@ -7,6 +7,8 @@ import os
 import threading
 
 import swingby
+from swingby.testing.harness import inline
+from swingby.testing.memory_base import MemoryBase
 
 
 def test_a_child_forked_amid_a_read_without_keeper_reads_too(tmp_path, home):
@@ -41,3 +43,16 @@ def test_a_child_forked_amid_a_read_without_keeper_reads_too(tmp_path, home):
         thread.join()
         assert is_over
         assert status == [0]
+
+
+def test_an_object_asked_for_twice_is_fetched_once_even_where_no_level_keeps_it(home):
+    base = MemoryBase({b"data/%d" % number: bytes([number]) * size for number, size in enumerate((10, 10, 5 << 20))})
+    nowhere = {"memory.budget_bytes": 0, "burst.budget_bytes": 0}
+    with (
+        inline(home, base=base, settings=nowhere) as found,
+        swingby.open("memory://x/data", settings=found.settings) as dataset,
+    ):
+        before = found.facts()["base_bytes"]
+        batch = dataset.batch([2, 1, 1, 2, 0, 1, 2])
+        assert [view[0] for view in batch.views] == [2, 1, 1, 2, 0, 1, 2]
+        assert found.facts()["base_bytes"] - before == 20 + (5 << 20)
