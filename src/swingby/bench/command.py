@@ -54,6 +54,7 @@ def run(
     pairs: Annotated[int, typer.Option(help="Of what is measured in alternating pairs.")] = PAIRS,
     folder: Annotated[str, typer.Option(help="For data, on a disk; made once and kept.")] = "bench-results/data",
     json: Annotated[str | None, typer.Option(help="Write the figures there.")] = None,
+    markdown: Annotated[str | None, typer.Option(help="Write them there as a table for people.")] = None,
 ) -> None:
     """Measure; exit code 1 when a promise is not kept."""
     wanted = rows or list(ROWS)
@@ -70,6 +71,9 @@ def run(
     if json:
         with open(json, "wb") as file:
             file.write(msgspec.json.format(msgspec.json.encode({"machine": describe_machine(), "figures": figures})))
+    if markdown:
+        with open(markdown, "w") as text:
+            text.write(f"{describe_machine()}\n\n{_markdown(figures)}")
     if not toy and any(figure.holds is False for figure in figures):
         raise typer.Exit(1)
 
@@ -106,20 +110,36 @@ def _table(figures: list[Figure]) -> Table:
     for column in ("row", "figure", "measured", "promise", ""):
         table.add_column(column)
     for one in figures:
-        promise = (
-            f"≥ {one.at_least:g}"
-            if one.at_least is not None
-            else f"≤ {one.at_most:g}"
-            if one.at_most is not None
-            else ""
-        )
-        interval = f" [{one.interval[0]:.3g} to {one.interval[1]:.3g}]" if one.interval else ""
         mark = {True: "[green]kept[/]", False: "[red]not kept[/]", None: ""}[one.holds]
-        table.add_row(one.row, one.name, f"{one.value:.4g} {one.unit}{interval}", promise, mark)
-        for name, note in one.notes.items():
-            shown = f"{note:.4g}" if isinstance(note, float) else str(note)
-            table.add_row("", f"  [dim]{name.replace('_', ' ')}[/]", f"[dim]{shown}[/]", "", "")
+        table.add_row(one.row, one.name, _measured(one), _promise(one), mark)
+        for name, note in _notes(one):
+            table.add_row("", f"  [dim]{name}[/]", f"[dim]{note}[/]", "", "")
     return table
+
+
+def _markdown(figures: list[Figure]) -> str:
+    lines = ["| Row | Figure | Measured | Promise | Beside it |", "|---|---|---|---|---|"]
+    for one in figures:
+        notes = "; ".join(f"{name} {note}" for name, note in _notes(one))
+        promise = _promise(one) + ("" if one.holds is not False else " **not kept**")
+        lines.append(f"| {one.row} | {one.name} | {_measured(one)} | {promise} | {notes} |")
+    return "\n".join(lines) + "\n"
+
+
+def _measured(one: Figure) -> str:
+    interval = f" [{one.interval[0]:.3g} to {one.interval[1]:.3g}]" if one.interval else ""
+    return f"{one.value:.4g} {one.unit}{interval}"
+
+
+def _promise(one: Figure) -> str:
+    if one.at_least is not None:
+        return f"≥ {one.at_least:g}"
+    return f"≤ {one.at_most:g}" if one.at_most is not None else ""
+
+
+def _notes(one: Figure) -> Iterator[tuple[str, str]]:
+    for name, note in one.notes.items():
+        yield name.replace("_", " "), f"{note:.4g}" if isinstance(note, float) else str(note)
 
 
 if __name__ == "__main__":
