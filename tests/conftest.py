@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import select
 import shutil
+import struct
+import termios
 import uuid
 
 import pytest
@@ -32,6 +37,28 @@ def home(tmp_path):
     place = places.place_of(config.load({"home": path}))
     for folder in (place.memory, place.runtime):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def in_terminal():
+    """Runs a command on a terminal of its own: what it prints there, and its exit code."""
+
+    def run(command, typed="", *, columns=80):
+        process, terminal = pty.fork()
+        if process == 0:
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+            os.execv(command[0], command)
+        os.write(terminal, typed.encode())
+        said = b""
+        while select.select([terminal], [], [], 60)[0]:
+            try:
+                said += os.read(terminal, 4096)
+            except OSError:  # the other end is closed
+                break
+        os.close(terminal)
+        return said.decode(), os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+    return run
 
 
 @pytest.fixture(scope="session")

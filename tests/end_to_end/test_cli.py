@@ -18,7 +18,6 @@ from swingby.doors.cli import running
 from swingby.doors.cli.running import Running
 from swingby.keeper import client
 from swingby.keeper.place import place_of
-from swingby.testing.terminal import in_terminal
 
 SWINGBY = [sys.executable, "-c", "from swingby.doors.cli.main import main; main()"]
 
@@ -236,7 +235,7 @@ def test_clean_works_without_a_keeper_and_with_one_that_cannot_start(cli, folder
     assert left_behind(cli.home) == []
 
 
-def test_clean_asks_and_takes_no_for_an_answer(cli, folder):
+def test_clean_asks_and_takes_no_for_an_answer(cli, folder, in_terminal):
     cli("warm", str(folder))
     done = cli("clean", code=2)
     assert "--yes" in done.stderr
@@ -368,7 +367,7 @@ def test_doctor_finds_what_is_wrong_and_names_a_remedy(cli, tmp_path, settings, 
     assert problems[check]["remedy"]
 
 
-def test_a_terminal_gets_colours_and_a_pipe_none(cli, folder):
+def test_a_terminal_gets_colours_and_a_pipe_none(cli, folder, in_terminal):
     said, code = in_terminal([*SWINGBY, "--home", cli.home, "warm", str(folder / "absent")])
     assert code == 3
     assert "\x1b[31m" in said

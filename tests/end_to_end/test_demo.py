@@ -17,6 +17,9 @@ import pytest
 
 from swingby import config
 from swingby.doors.cli import removal
+from swingby.doors.cli.demo.charts import WAY_NAMES
+from swingby.doors.cli.demo.epochs import Checker
+from swingby.doors.cli.demo.far import FarBase
 from swingby.doors.cli.demo.report import render
 from swingby.doors.cli.demo.run import Demo, Terms
 from swingby.doors.cli.demo.source import Choice, Source
@@ -24,10 +27,10 @@ from swingby.doors.cli.quantities import duration, number, size
 from swingby.doors.cli.terminal import consoles
 from swingby.doors.cli.waiting import Waiting
 from swingby.keeper.place import place_of
-from swingby.testing.terminal import in_terminal
 
 SWINGBY = [sys.executable, "-c", "from swingby.doors.cli.main import main; main()"]
 GIB = 1 << 30
+SLOW = ("--epochs", "2", "--include", "00*", "--latency-ms", "100")  # 10 files: file by file 2 s
 
 
 @pytest.fixture
@@ -61,14 +64,16 @@ def of(results, way):
 def test_every_epoch_loads_everything_and_the_base_is_asked_once(home, folder):
     results = demo(home, folder, epochs=3)
     ways = [epoch.way for epoch in results.epochs]
-    assert ways[:7] == ["file by file"] * 3 + ["cold"] + ["warm"] * 3
-    assert ways[7:] == ([] if results.is_near else ["burst"])
+    assert ways[:6] == ["file by file"] * 3 + ["cold"] + ["warm"] * 2
+    assert ways[6:] == ([] if results.is_near else ["burst"])
     for epoch in results.epochs:
         assert (epoch.objects, epoch.bytes, epoch.wrong_objects) == (151, total(folder), 0)
         assert epoch.objects_per_second == pytest.approx(epoch.objects / epoch.seconds)
         assert epoch.bytes_per_second == pytest.approx(epoch.bytes / epoch.seconds)
         split = epoch.split
-        assert split.base + split.keeper + split.process + split.check == pytest.approx(epoch.seconds, abs=1e-3)
+        assert split.latency + split.base + split.keeper + split.process + split.check == pytest.approx(
+            epoch.seconds, abs=1e-3
+        )
         assert epoch.progress[-1] == (epoch.seconds, 151)
     assert {epoch.base_requests for epoch in of(results, "file by file")} == {151}
     assert [epoch.base_requests for epoch in of(results, "cold")] == [150]  # the empty file needs none
@@ -87,18 +92,53 @@ def test_a_far_base_takes_its_time_and_the_burst_level_replaces_it(home, folder)
     assert results.speedups.warm > results.speedups.burst > 1
 
 
-def test_bytes_that_change_behind_the_base_are_found(home, folder, monkeypatch):
-    listing_seconds = Source.listing_seconds
+def test_both_sides_read_in_the_same_order_and_list_once(home, folder, monkeypatch):
+    read, lists, orders = Source.reader, FarBase.list, {}
 
-    def tamper(source):
+    def watched(source, latency_seconds):
+        plain, found = read(source, latency_seconds), orders.setdefault("plain", [])
+        return lambda key: (found.append(key), plain(key))[1]
+
+    def check(checker, indices, views):
+        if len(indices) > 1:
+            orders.setdefault("ours", []).extend(checker._keys[index] for index in indices)
+        return checked(checker, indices, views)
+
+    def listed(base, *args):
+        orders.setdefault("lists", []).append(args)
+        return lists(base, *args)
+
+    checked = Checker.check
+    monkeypatch.setattr(Source, "reader", watched)
+    monkeypatch.setattr(Checker, "check", check)
+    monkeypatch.setattr(FarBase, "list", listed)
+    results = demo(home, folder, epochs=2)
+    assert orders["plain"][:151] != orders["plain"][151:302]
+    assert orders["ours"][:302] == orders["plain"]
+    assert len(orders["lists"]) == 1
+    assert 0 < results.listing.by_file < results.listing.by_swingby
+
+
+def test_files_that_may_not_be_read_are_left_out_and_named(home, folder, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("[odd].bin"))
+    (folder / "[odd].bin").write_bytes(b"odd")
+    results = demo(home, folder)
+    assert results.unreadable == ["[odd].bin"]
+    assert results.objects == 151
+
+
+def test_bytes_that_change_behind_the_base_are_found(home, folder, monkeypatch):
+    cold = Demo._cold
+
+    def tamper(*args):
         victim = folder / "007.bin"
         before = victim.stat()
         with open(victim, "r+b") as file:
             file.write(bytes([victim.read_bytes()[0] ^ 1]))
         os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
-        return listing_seconds(source)
+        return cold(*args)
 
-    monkeypatch.setattr(Source, "listing_seconds", tamper)
+    monkeypatch.setattr(Demo, "_cold", tamper)
     results = demo(home, folder)
     assert results.wrong_keys == ["007.bin"]
     assert {epoch.wrong_objects for epoch in of(results, "warm")} == {1}
@@ -158,8 +198,8 @@ def test_the_report_is_well_formed_and_asks_no_server_for_anything(run_once):
 def test_the_reports_figures_are_those_of_the_results(run_once):
     results, page = run_once
     cells = [text for tag, text in Texts(page).texts if tag == "td"]
-    for row, epoch in enumerate(results.epochs):
-        start = next(at for at, text in enumerate(cells) if text.endswith(f" {epoch.number}") and at >= 7 * row)
+    for epoch in results.epochs:
+        start = cells.index(f"{WAY_NAMES[epoch.way]} {epoch.number}")
         assert cells[start + 1 : start + 7] == [
             duration(epoch.seconds),
             number(epoch.objects_per_second),
@@ -180,10 +220,26 @@ def test_bars_are_as_long_as_what_they_stand_for(run_once):
     order = [epoch for way in ("file by file", "cold", "warm", "burst") for epoch in of(results, way)]
     longest = max(range(len(order)), key=lambda at: order[at].seconds)
     for bar, epoch in zip(bars, order, strict=True):
-        ratio = float(bar.get("width")) / float(bars[longest].get("width"))
+        ratio = percent(bar) / percent(bars[longest])
         assert ratio == pytest.approx(epoch.seconds / order[longest].seconds, abs=0.01)
     parts = [one for one in ET.fromstring(page).iter("rect") if one.get("class").startswith("part")]
-    assert sum(float(one.get("width")) for one in parts[:4]) == pytest.approx(640, abs=0.1)
+    assert sum(map(percent, parts[:5])) == pytest.approx(100, abs=0.1)
+    split = of(results, "cold")[0].split
+    assert percent(parts[5]) == pytest.approx(100 * split.latency / of(results, "cold")[0].seconds, abs=0.01)
+    assert split.latency > 0
+
+
+def percent(bar):
+    return float(bar.get("width").removesuffix("%"))
+
+
+def test_every_chart_is_described_for_those_who_cannot_see_it(run_once):
+    results, page = run_once
+    charts = [one for one in ET.fromstring(page).iter("svg") if one.get("role") == "img"]
+    assert len(charts) == 3
+    for chart in charts:
+        assert chart.find("title").text == chart.get("aria-label")
+        assert duration(of(results, "file by file")[0].seconds)[-2:] in chart.find("desc").text
 
 
 # -- what it leaves ----------------------------------------------------------------------------------------------------
@@ -204,13 +260,15 @@ def test_the_command_writes_report_and_json_and_removes_the_rest(home, folder, t
 
 
 def test_the_summary_says_it_in_words(home, folder, tmp_path):
-    done = subprocess.run([*SWINGBY, "--home", home, "demo", str(folder)], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [*SWINGBY, "--home", home, "demo", str(folder), "--epochs", "2"], check=False, capture_output=True, text=True
+    )
     assert done.returncode == 0
     for word in ("File by file 1", "Swingby, cold", "Swingby, warm", "none wrong", str(tmp_path / "swingby-demo.html")):
         assert word in done.stdout
 
 
-def test_on_a_terminal_of_40_columns_the_demo_shows_how_far_it_is(home, folder):
+def test_on_a_terminal_of_40_columns_the_demo_shows_how_far_it_is(home, folder, in_terminal):
     said, code = in_terminal([*SWINGBY, "--home", home, "demo", str(folder), "--latency-ms", "1"], columns=40)
     assert code == 0
     for word in ("listing", "file by file", "cold", "Report:"):
@@ -220,13 +278,13 @@ def test_on_a_terminal_of_40_columns_the_demo_shows_how_far_it_is(home, folder):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_demo_cleans_up(home, folder, number, code):
     started = subprocess.Popen(
-        [*SWINGBY, "--home", home, "demo", str(folder), "--latency-ms", "20"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        [*SWINGBY, "--home", home, "demo", str(folder), *SLOW], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     wait_for_levels(home)
+    sent_at = time.monotonic()
     started.send_signal(number)
     _, said = started.communicate(timeout=30)
+    assert time.monotonic() - sent_at < 1
     assert started.returncode == code
     assert said == b""
     assert not os.path.exists(home)
@@ -234,7 +292,7 @@ def test_an_interrupted_demo_cleans_up(home, folder, number, code):
 
 def test_what_a_killed_demo_left_is_removed_by_the_next_one_and_by_clean(home, folder):
     for command in (["demo", str(folder)], ["clean", "--yes"]):
-        started = subprocess.Popen([*SWINGBY, "--home", home, "demo", str(folder), "--latency-ms", "20"])
+        started = subprocess.Popen([*SWINGBY, "--home", home, "demo", str(folder), *SLOW])
         wait_for_levels(home)
         started.kill()
         started.wait()

@@ -6,6 +6,7 @@ _SIZES = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 DIGITS = 3
 MINUTE_SECONDS, HOUR_SECONDS = 60, 3600
+SMALL_RATIO = 1e-4  # smaller ones are as good as 0
 LONG_SECONDS = 120  # from here on minutes are easier to read
 
 
@@ -40,8 +41,8 @@ def duration(seconds: float) -> str:
 
 
 def factor(ratio: float) -> str:
-    """A ratio: "0.16×", "12.3×", "431×"."""
-    return f"{digits(ratio)}×"
+    """A ratio: "0.0016×", "0.16×", "12.3×", "431×"."""
+    return f"{ratio:.2g}×" if SMALL_RATIO < ratio < 1 else f"{digits(ratio)}×"
 
 
 def share(ratio: float) -> str:

@@ -37,6 +37,7 @@ def test_durations_have_the_unit_that_fits(seconds, text):
 
 def test_ratios_shares_and_counts():
     assert quantities.factor(0.164) == "0.16×"
+    assert quantities.factor(0.00164) == "0.0016×"
     assert quantities.factor(1234.5) == "1,234×"
     assert quantities.share(0.9716) == "97.2 %"
     assert quantities.objects(1) == "1 object"

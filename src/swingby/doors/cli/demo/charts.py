@@ -1,4 +1,7 @@
-"""The report's charts: SVG inside the page, coloured by the page's style sheet."""
+"""The report's charts: SVG inside the page, coloured by its style sheet.
+
+Lengths are shares of the width and heights are pixels, so that bars fit a telephone and texts keep their size everywhere.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,12 @@ from swingby.doors.cli.quantities import duration, factor, number, share
 if TYPE_CHECKING:
     from swingby.doors.cli.demo.results import Epoch, Split, Way
 
-WIDTH = 920  # of every drawing, in its own units
 TICKS = 5
-ROW, BAR, GAP = 34, 20, 6  # heights of a row, of the bar in it, and between thick bars
-BASELINE = 4.5  # of a text below the middle of its row
-THIN = 1.5  # the shortest bar that is seen
-LABEL_WIDTH, VALUE_WIDTH = 190, 190
-COURSE_HEIGHT, COURSE_LEFT, COURSE_RIGHT, COURSE_TOP, COURSE_BOTTOM = 300, 64, 24, 18, 46
-NARROW_RATIO = 0.045  # of the width: a part of a bar too narrow for its label
+ROW, TEXT, BAR_TOP, BAR = 52, 15, 23, 16  # of a bar: its row, the baseline of the text above it, its top, its height
+PART = 26  # height of a bar of parts
+THIN = 0.2  # the shortest bar that is seen
+NARROW = 0.12  # a part too narrow for its label
+COURSE_TOP, COURSE_HEIGHT, COURSE_BOTTOM = 22, 230, 26
 
 WAY_CLASSES: dict[Way, str] = {"file by file": "plain", "cold": "cold", "burst": "burst", "warm": "warm"}
 WAY_NAMES: dict[Way, str] = {
@@ -28,17 +29,19 @@ WAY_NAMES: dict[Way, str] = {
     "warm": "Swingby, warm",
 }
 PARTS = (
-    ("base", "waiting for the base"),
-    ("keeper", "keeper and burst level"),
-    ("process", "this process, memory level included"),
+    ("latency", "on the way to the base"),
+    ("base", "base, network included"),
+    ("keeper", "burst level and keeper"),
+    ("process", "memory level and loop"),
     ("check", "hashing every byte"),
 )
 
 
 class Line(NamedTuple):
-    """A line of the course: its class, and points of seconds and objects."""
+    """A line of the course: its class, what it stands for, and points of seconds and objects."""
 
     style: str
+    name: str
     points: list[tuple[float, float]]
 
 
@@ -46,61 +49,58 @@ def course(lines: list[Line], objects: int) -> str:
     """Objects loaded over time, all epochs one after the other."""
     seconds = max(line.points[-1][0] for line in lines)
     most = max(line.points[-1][1] for line in lines)
-    width, height = WIDTH - COURSE_LEFT - COURSE_RIGHT, COURSE_HEIGHT - COURSE_TOP - COURSE_BOTTOM
-
-    def at(second: float, count: float) -> tuple[float, float]:
-        return COURSE_LEFT + width * second / seconds, COURSE_TOP + height * (1 - count / most)
-
     parts = []
     for epoch in range(round(most / objects) + 1):
-        x, y = at(0, epoch * objects)
-        parts.append(f'<line class="grid" x1="{x}" x2="{x + width}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_label("tick", x - 8, y + 4, f"{epoch} epoch{'' if epoch == 1 else 's'}" if epoch else "0", "end"))
-    bottom = COURSE_HEIGHT - COURSE_BOTTOM + 20
-    parts += [_label("tick", at(tick, 0)[0], bottom, duration(tick), "middle") for tick in ticks(seconds)]
+        y = COURSE_TOP + COURSE_HEIGHT * (1 - epoch * objects / most)
+        parts.append(f'<line class="grid" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts += [_label("tick", 0, y - 6, f"{epoch} epoch{'' if epoch == 1 else 's'}")] if epoch else []
+    bottom = COURSE_TOP + COURSE_HEIGHT + 18
+    for tick in ticks(seconds):
+        anchor = "start" if not tick else "end" if tick > 0.95 * seconds else "middle"
+        parts.append(_label("tick", 100 * tick / seconds, bottom, duration(tick), anchor))
+    parts.append(
+        f'<svg y="{COURSE_TOP}" width="100%" height="{COURSE_HEIGHT}" viewBox="0 0 100 100" preserveAspectRatio="none">'
+    )
     for line in lines:
-        path = " ".join("{:.1f},{:.1f}".format(*at(*point)) for point in line.points)
+        path = " ".join(f"{100 * at / seconds:.2f},{100 * (1 - count / most):.2f}" for at, count in line.points)
         parts.append(f'<polyline class="line {line.style}" points="{path}"/>')
-        x, y = at(*line.points[-1])
-        parts.append(f'<circle class="dot {line.style}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>')
-    return _drawing(COURSE_HEIGHT, "Objects loaded over time", parts)
+    parts.append("</svg>")
+    told = "; ".join(f"{line.name} in {duration(line.points[-1][0])}" for line in lines)
+    return _drawing(COURSE_TOP + COURSE_HEIGHT + COURSE_BOTTOM, ("Objects loaded over time", told), parts)
 
 
 def epochs(found: list[Epoch], fastest_seconds: float) -> str:
     """A bar for every epoch, as long as it took."""
     longest = max(one.seconds for one in found)
-    parts = []
+    parts, told = [], []
     for row, one in enumerate(found):
-        top, middle = row * ROW, row * ROW + ROW / 2 + BASELINE
-        width = max(THIN, (WIDTH - LABEL_WIDTH - VALUE_WIDTH) * one.seconds / longest)
         is_plain = one.way == "file by file"
-        ratio = "" if is_plain else f"  ({factor(fastest_seconds / one.seconds)})"
+        name = f"{WAY_NAMES[one.way]}, epoch {number(one.number)}"
+        value = duration(one.seconds) + ("" if is_plain else f" · {factor(fastest_seconds / one.seconds)}")
         style = "value loss" if not is_plain and one.seconds > fastest_seconds else "value"
-        name = WAY_NAMES[one.way] + (f", epoch {number(one.number)}" if one.way in {"file by file", "warm"} else "")
-        parts.append(_label("name", LABEL_WIDTH - 12, middle, name, "end"))
-        parts.append(_box(f"bar {WAY_CLASSES[one.way]}", (LABEL_WIDTH, top + (ROW - BAR) / 2, width, BAR)))
-        parts.append(_label(style, LABEL_WIDTH + width + 10, middle, duration(one.seconds) + ratio))
-    return _drawing(ROW * len(found), "Seconds of every epoch", parts)
+        parts += _named(row * ROW, name, value, style)
+        width = max(THIN, 100 * one.seconds / longest)
+        parts.append(_box(f"bar {WAY_CLASSES[one.way]}", (0, row * ROW + BAR_TOP, width, BAR)))
+        told.append(f"{name}: {value}")
+    return _drawing(ROW * len(found), ("Seconds of every epoch", "; ".join(told)), parts)
 
 
 def splits(found: list[tuple[Way, Split, float]]) -> str:
     """For each way of loading a bar of where the time went, all of the same length."""
-    room = WIDTH - LABEL_WIDTH - 90
-    parts = []
+    parts, told = [], []
     for row, (way, split, seconds) in enumerate(found):
-        top, left = row * (ROW + GAP), float(LABEL_WIDTH)
-        middle = top + ROW / 2 + BASELINE
-        parts.append(_label("name", LABEL_WIDTH - 12, middle, WAY_NAMES[way], "end"))
+        top, left = row * (ROW + PART - BAR), 0.0
+        parts += _named(top, WAY_NAMES[way], duration(seconds))
         for name, label in PARTS:
-            spent = getattr(split, name)
-            ratio = spent / seconds
-            told = f"{label}: {duration(spent)}, {share(ratio)}"
-            parts.append(_box(f"part {name}", (left, top + 3, room * ratio, ROW - 6), told))
-            if ratio > NARROW_RATIO:
-                parts.append(_label("inside", left + room * ratio / 2, middle, f"{100 * ratio:.0f} %", "middle"))
-            left += room * ratio
-        parts.append(_label("value", LABEL_WIDTH + room + 12, middle, duration(seconds)))
-    return _drawing((ROW + GAP) * len(found), "Where the time went", parts)
+            ratio = getattr(split, name) / seconds
+            text = f"{label}: {duration(getattr(split, name))}, {share(ratio)}"
+            parts.append(_box(f"part {name}", (left, top + BAR_TOP, 100 * ratio, PART), text))
+            if ratio > NARROW:
+                middle = left + 50 * ratio
+                parts.append(_label("inside", middle, top + BAR_TOP + 18, f"{100 * ratio:.0f} %", "middle"))
+            left += 100 * ratio
+            told.append(f"{WAY_NAMES[way]}, {text}")
+    return _drawing((ROW + PART - BAR) * len(found), ("Where the time went", "; ".join(told)), parts)
 
 
 def legend(entries: list[tuple[str, str]]) -> str:
@@ -126,19 +126,28 @@ def ticks(highest: float) -> list[float]:
     return [step * count for count in range(int(highest / step) + 1)]
 
 
+def _named(top: float, name: str, value: str, style: str = "value") -> list[str]:
+    """The line of text above a bar."""
+    return [_label("name", 0, top + TEXT, name), _label(style, 100, top + TEXT, value, "end")]
+
+
 def _label(style: str, x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+    """A text at x percent and y pixels."""
+    return f'<text class="{style}" x="{x:.2f}%" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _box(style: str, area: tuple[float, float, float, float], told: str = "") -> str:
-    """A rectangle at x, y of some width and height, which says something when pointed at."""
+    """A rectangle at x percent and y pixels, so many percent wide and pixels high, which says something when pointed at."""
     x, y, width, height = area
     title = f"<title>{escape(told)}</title>" if told else ""
-    at = f'x="{x:.2f}" y="{y:.1f}" width="{width:.2f}" height="{height:.0f}"'
-    return f'<rect class="{style}" {at} rx="2">{title}</rect>'
+    return f'<rect class="{style}" x="{x:.2f}%" y="{y:.1f}" width="{width:.2f}%" height="{height:.0f}">{title}</rect>'
 
 
-def _drawing(height: float, title: str, parts: list[str]) -> str:
+def _drawing(height: float, told: tuple[str, str], parts: list[str]) -> str:
+    """A drawing with a title and a description, for those who cannot see it."""
+    title, description = (escape(text) for text in told)
     inside = "\n".join(parts)
-    drawing = f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">\n{inside}\n</svg>'
-    return f'<div class="wide">{drawing}</div>'
+    return (
+        f'<svg class="chart" width="100%" height="{height:.0f}" role="img" aria-label="{title}">'
+        f"<title>{title}</title><desc>{description}</desc>\n{inside}\n</svg>"
+    )

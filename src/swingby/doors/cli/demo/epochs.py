@@ -9,21 +9,23 @@ import numpy as np
 
 import swingby
 from swingby.core.checksum import word_of
-from swingby.doors.cli.demo.far import overlap_seconds, union
+from swingby.core.order import Permutation
+from swingby.doors.cli.demo.far import union
 from swingby.doors.cli.demo.results import Epoch, Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
     from typing_extensions import Buffer
 
     from swingby.data.dataset import Dataset
     from swingby.doors.cli.demo.far import Record
     from swingby.doors.cli.demo.private import Private
     from swingby.doors.cli.demo.results import Way
-    from swingby.doors.cli.demo.source import Objects
 
 BATCH_SIZE = 64
+SEED = 0
 POINTS = 100  # of the curve of an epoch
 TELL_SECONDS = 0.1
 WRONG_KEYS_MAX = 10
@@ -105,67 +107,57 @@ class Course:
 
 
 class Epochs:
-    """Runs epochs over the same objects.
+    """Runs epochs over the same objects. Epoch n has the same random order on both sides.
 
     Args:
-        objects: to load.
+        dataset: to load.
         record: of the reads of the base.
         tell: told of objects and bytes while an epoch goes on.
     """
 
-    def __init__(self, objects: Objects, record: Record, tell: Callable[[int, int], None]) -> None:
-        self.checker = Checker(objects.keys)
-        self._objects = objects
+    def __init__(self, dataset: Dataset, record: Record, tell: Callable[[int, int], None]) -> None:
+        self._keys = list(dataset.keys)
+        self.checker = Checker(self._keys)
+        self._dataset = dataset
         self._record = record
         self._tell = tell
 
     def by_file(self, number: int, read: Callable[[str], Buffer]) -> Epoch:
-        """One object after the other, in random order, as a program without Swingby reads them."""
+        """One object after the other, as a program without Swingby reads them."""
         self.checker.restart()
-        keys = self._objects.keys
-        order = np.random.default_rng(number).permutation(len(keys)).tolist()
-        reading = 0.0
+        keys = self._keys
+        order = Permutation(len(keys), SEED, number, self._dataset.digest).take(np.arange(len(keys))).tolist()
         course = Course(len(keys), self._tell)
         for done, index in enumerate(order, 1):
-            started = time.perf_counter()
-            data = read(keys[index])
-            reading += time.perf_counter() - started
-            self.checker.check([index], [data])
+            self.checker.check([index], [read(keys[index])])
             course.advance(done, self.checker.bytes)
-        seconds = course.end()
-        split = _split(seconds, reading, 0.0, self.checker.seconds)
-        return self._epoch("file by file", number, course, split)
+        everything = np.array([(course.began, course.began + course.end())])
+        return self._epoch("file by file", number, course, everything)
 
-    def by_swingby(self, way: Way, number: int, dataset: Dataset, private: Private) -> Epoch:
-        """In batches, in random order, through Swingby."""
+    def by_swingby(self, way: Way, number: int, private: Private) -> Epoch:
+        """In batches, through Swingby."""
         self.checker.restart()
         filled_before = _filled_bytes(private)
         private.client.waits.clear()
-        course = Course(len(self._objects.keys), self._tell)
-        loader = swingby.Loader(dataset, batch_size=BATCH_SIZE, shuffle=True)
+        course = Course(len(self._keys), self._tell)
+        loader = swingby.Loader(self._dataset, batch_size=BATCH_SIZE, shuffle=True, seed=SEED)
         loader.set_epoch(number)
         done = 0
         for batch in loader:
             self.checker.check(batch.indices.tolist(), batch.views)
             done += len(batch)
             course.advance(done, self.checker.bytes)
-        seconds = course.end()
-        base, keeper = self._waited(course, private)
-        split = _split(seconds, base, keeper, self.checker.seconds)
-        self.checker.wrong_objects += len(dataset) - done  # the loader gives all of them
-        filled = _filled_bytes(private) - filled_before
-        return self._epoch(way, number, course, split, filled)
-
-    def _waited(self, course: Course, private: Private) -> tuple[float, float]:
-        """Seconds of waiting for the keeper: with a request to the base under way, and without one."""
+        course.end()
+        self.checker.wrong_objects += len(self._keys) - done  # the loader gives all of them
         waits = union(np.array(private.client.waits, np.float64).reshape(-1, 2))
-        for_base = overlap_seconds(waits, self._record.busy(course.began))
-        return for_base, float((waits[:, 1] - waits[:, 0]).sum()) - for_base
+        return self._epoch(way, number, course, waits, _filled_bytes(private) - filled_before)
 
-    def _epoch(self, way: Way, number: int, course: Course, split: Split, filled_bytes: int = 0) -> Epoch:
+    def _epoch(self, way: Way, number: int, course: Course, waits: NDArray[np.float64], filled_bytes: int = 0) -> Epoch:
         asked = self._record.asked(course.began)
-        count, size = len(self._objects.keys), self.checker.bytes
-        seconds = course.points[-1][0]
+        latency, base = self._record.waited(waits, course.began)
+        count, size, seconds = len(self._keys), self.checker.bytes, course.points[-1][0]
+        keeper = 0.0 if way == "file by file" else float((waits[:, 1] - waits[:, 0]).sum()) - latency - base
+        process = max(0.0, seconds - latency - base - keeper - self.checker.seconds)
         return Epoch(
             way=way,
             number=number,
@@ -178,7 +170,7 @@ class Epochs:
             base_bytes=asked.bytes,
             burst_bytes=max(0, filled_bytes - asked.bytes),
             wrong_objects=self.checker.wrong_objects,
-            split=split,
+            split=Split(latency, base, keeper, process, self.checker.seconds),
             progress=course.points,
         )
 
@@ -187,7 +179,3 @@ def _filled_bytes(private: Private) -> int:
     """What the memory level has taken in, from the base or from the burst level."""
     memory = private.keeper.engine.levels.memory
     return memory.counts().filled_bytes if memory else 0
-
-
-def _split(seconds: float, base: float, keeper: float, check: float) -> Split:
-    return Split(base, keeper, max(0.0, seconds - base - keeper - check), check)

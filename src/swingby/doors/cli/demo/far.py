@@ -31,32 +31,43 @@ class Asked(NamedTuple):
 
 
 class Record:
-    """Reads of a base: when each began and ended, and its bytes. Threads: safe."""
+    """Reads of a base: when each set out, arrived and ended, and its bytes. Threads: safe.
+
+    Attributes:
+        listing_seconds: that whoever listed waited for the base.
+    """
 
     def __init__(self) -> None:
+        self.listing_seconds = 0.0
         self._lock = threading.Lock()
-        self._reads: list[tuple[float, float, int]] = []
+        self._reads: list[tuple[float, float, float, int]] = []
 
-    def add(self, started: float, ended: float, size: int) -> None:
+    def add(self, started: float, arrived: float, ended: float, size: int) -> None:
         """One read; times of `time.perf_counter`."""
         with self._lock:
-            self._reads.append((started, ended, size))
+            self._reads.append((started, arrived, ended, size))
 
     def asked(self, since: float) -> Asked:
         """What was asked from a moment on."""
         with self._lock:
-            sizes = [size for started, _, size in self._reads if started >= since]
+            sizes = [size for started, *_, size in self._reads if started >= since]
         return Asked(len(sizes), sum(sizes))
 
-    def busy(self, since: float) -> NDArray[np.float64]:
-        """Spans in which at least one read was under way, from a moment on: float64[n, 2], ascending, apart from each other."""
+    def waited(self, waits: NDArray[np.float64], since: float) -> tuple[float, float]:
+        """Seconds of some waiting in which a request was on its way, and in which the base worked on one and none was.
+
+        Args:
+            waits: float64[n, 2], ascending, apart from each other.
+            since: reads that ended before do not matter.
+        """
         with self._lock:
-            spans = [(started, ended) for started, ended, _ in self._reads if ended >= since]
-        return union(np.array(spans, np.float64).reshape(-1, 2))
+            times = np.array([one[:3] for one in self._reads if one[2] >= since], np.float64).reshape(-1, 3)
+        travelling = overlap_seconds(waits, union(times[:, :2]))
+        return travelling, overlap_seconds(waits, union(times[:, ::2])) - travelling
 
 
 class FarBase:
-    """The same contract, with a wait before every request, and a record of the reads.
+    """The same contract, with a wait before every request, and a record of what was asked.
 
     A base that waits is no longer local: nobody reads it but the keeper, as with storage that is far away.
 
@@ -75,8 +86,13 @@ class FarBase:
 
     def list(self, prefix: bytes, after: bytes = b"") -> Iterator[Page]:
         """See `Base.list`."""
+        started = time.perf_counter()
         self._travel()
-        yield from self._base.list(prefix, after)
+        for page in self._base.list(prefix, after):
+            self._record.listing_seconds += time.perf_counter() - started
+            yield page
+            started = time.perf_counter()
+        self._record.listing_seconds += time.perf_counter() - started
 
     def stat(self, key: bytes) -> ObjectInfo:
         """See `Base.stat`."""
@@ -87,8 +103,9 @@ class FarBase:
         """See `Base.read`."""
         started = time.perf_counter()
         self._travel()
+        arrived = time.perf_counter() if self._latency_seconds else started
         payload = self._base.read(key, start, size, version)
-        self._record.add(started, time.perf_counter(), len(memoryview(payload.data)))
+        self._record.add(started, arrived, time.perf_counter(), len(memoryview(payload.data)))
         return payload
 
     def write(self, key: bytes, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:

@@ -61,24 +61,36 @@ def _header(results: Results) -> str:
 def _cards(results: Results) -> str:
     plain, cold, warm = (typical(results.epochs, way) for way in ("file by file", "cold", "warm"))
     ratios = results.speedups
-    after = number(warm.base_requests)
     wrong = sum(one.wrong_objects for one in results.epochs)
     checked = sum(one.bytes for one in results.epochs)
+    requests = f"{number(plain.base_requests)} file by file"
     cards = [
-        _speed_card("Warm epoch", ratios.warm, plain.seconds, warm.seconds),
-        _speed_card("Cold epoch", ratios.cold, plain.seconds, cold.seconds),
-        _card(
-            "Base requests, warm", after, f"{number(plain.base_requests)} an epoch file by file", not warm.base_requests
-        ),
-        _card("Wrong bytes", number(wrong), f"{size(checked)} hashed and compared", not wrong),
+        _speed_card("Warm epoch", ratios.warm, (plain.seconds, warm.seconds)),
+        _speed_card("Cold epoch", ratios.cold, (plain.seconds, cold.seconds)),
+    ]
+    if ratios.job is not None:
+        what = f", for listing and {_epochs(results.epochs_wanted)}"
+        cards.append(_speed_card("Whole job", ratios.job, _totals(results), what))
+    cards += [
+        _card("Warm requests", number(warm.base_requests), requests, not warm.base_requests),
+        _card("Wrong objects", number(wrong), f"{size(checked)} hashed and compared", not wrong),
     ]
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
-def _speed_card(what: str, ratio: float, plain: float, ours: float) -> str:
+def _totals(results: Results) -> tuple[float, float]:
+    """Seconds of the whole job, file by file and through Swingby."""
+    listing, plain, ours = results.listing, of_way(results.epochs, "file by file"), job(results.epochs)
+    by_file = listing.by_file + sum(one.seconds for one in plain)
+    return by_file, listing.by_swingby + sum(one.seconds for one in ours)
+
+
+def _speed_card(title: str, ratio: float, seconds: tuple[float, float], what: str = "") -> str:
+    """How many times as fast, or as long; seconds file by file and through Swingby."""
+    plain, ours = (duration(one) for one in seconds)
     if ratio >= 1:
-        return _card(what, factor(ratio), f"as fast as file by file: {duration(ours)}, not {duration(plain)}", True)
-    return _card(what, factor(1 / ratio), f"as long as file by file: {duration(ours)}, not {duration(plain)}", False)
+        return _card(title, factor(ratio), f"as fast: {ours}, not {plain}{what}", True)
+    return _card(title, factor(1 / ratio), f"as long: {ours}, not {plain}{what}", False)
 
 
 def _card(what: str, value: str, text: str, is_good: bool) -> str:
@@ -91,51 +103,53 @@ def _story(results: Results) -> str:
     for verdict in results.verdicts:
         style = "loss" if verdict.startswith((SLOWER, WRONG)) else "gain" if "as fast" in verdict else "fact"
         items.append(f'<li class="{style}">{_text(verdict)}</li>')
-    return f'<section><h2>What it says</h2><ul class="story">{"".join(items)}</ul></section>'
+    return f'<section><h2>In words</h2><ul class="story">{"".join(items)}</ul></section>'
 
 
 def _course(results: Results) -> str:
-    plain = of_way(results.epochs, "file by file")
-    ours, listing = job(results.epochs, results.epochs_wanted), results.listing
-    totals = [
-        duration(seconds + sum(one.seconds for one in found))
-        for seconds, found in ((listing.by_file, plain), (listing.by_swingby, ours))
-    ]
+    plain, ours, listing = of_way(results.epochs, "file by file"), job(results.epochs), results.listing
+    by_file, by_swingby = (duration(seconds) for seconds in _totals(results))
     lines = [
-        charts.Line("plain", charts.joined(plain, listing.by_file)),
-        charts.Line("warm", charts.joined(ours, listing.by_swingby)),
+        charts.Line("plain", f"file by file, {_epochs(len(plain))}", charts.joined(plain, listing.by_file)),
+        charts.Line("warm", f"through Swingby, {_epochs(len(ours))}", charts.joined(ours, listing.by_swingby)),
     ]
-    entries = [
-        ("plain", f"file by file: {totals[0]} for {_epochs(len(plain))}"),
-        ("warm", f"through Swingby: {totals[1]} for {_epochs(len(ours))}, the first one cold"),
-    ]
-    return _section(
-        "Epoch after epoch",
-        "Objects loaded over time, listing included.",
-        charts.course(lines, results.objects) + charts.legend(entries),
+    entries = [("plain", f"{lines[0].name}: {by_file}"), ("warm", f"{lines[1].name}, the first one cold: {by_swingby}")]
+    text = (
+        f"Objects loaded over time. Before the first one lies the listing: {duration(listing.by_file)} for the base's answers, "
+        f"{duration(listing.by_swingby)} with saving them."
     )
+    return _section("Epoch after epoch", text, charts.course(lines, results.objects) + charts.legend(entries))
 
 
 def _bars(results: Results) -> str:
     fastest = typical(results.epochs, "file by file").seconds
     ordered = [one for way in WAYS for one in of_way(results.epochs, way)]
-    text = "In brackets: how many times as fast as the fastest epoch file by file."
+    text = "How long it took, and how many times as fast as the fastest epoch file by file."
     return _section("Every epoch", text, charts.epochs(ordered, fastest))
 
 
 def _splits(results: Results) -> str:
     found = [typical(results.epochs, way) for way in WAYS if of_way(results.epochs, way)]
-    text = "Each bar is one epoch, whole; beside it what it took. Hashing is part of every epoch, so that all bytes are touched."
-    return _section(
-        "Where the time went",
-        text,
-        charts.splits([(one.way, one.split, one.seconds) for one in found]) + charts.legend(list(charts.PARTS)),
+    used = [part for part in charts.PARTS if any(getattr(one.split, part[0]) for one in found)]
+    rows = "".join(
+        f"<tr><td>{charts.WAY_NAMES[one.way]}</td>"
+        + "".join(f"<td>{duration(getattr(one.split, name))}</td>" for name, _ in used)
+        + "</tr>"
+        for one in found
     )
+    head = "<th>Epoch</th>" + "".join(f"<th>{label}</th>" for _, label in used)
+    text = "Each bar is one epoch, whole. Hashing is part of every epoch, so that all bytes are touched."
+    inside = charts.splits([(one.way, one.split, one.seconds) for one in found]) + charts.legend(used)
+    return _section("Where the time went", text, f"{inside}{_rows(head, rows)}")
+
+
+def _rows(head: str, rows: str) -> str:
+    return f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>'
 
 
 def _table(results: Results) -> str:
     fastest = typical(results.epochs, "file by file").seconds
-    names = ("Epoch", "Time", "Objects/s", "MB/s", "Base requests", "Base bytes", "Burst bytes", "Against file by file")
+    names = ("Epoch", "Time", "Objects/s", "MB/s", "Base requests", "Base bytes", "Burst bytes", "Speed-up")
     rows = []
     for one in results.epochs:
         is_plain = one.way == "file by file"
@@ -152,11 +166,7 @@ def _table(results: Results) -> str:
         ]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + f"<td{style}>{ratio}</td></tr>")
     head = "".join(f"<th>{name}</th>" for name in names)
-    text = (
-        f"An epoch's time holds reading and hashing. Listing came before: {duration(results.listing.by_file)} file by file, "
-        f"{duration(results.listing.by_swingby)} through Swingby, of {objects(results.listing.objects)}."
-    )
-    return _section("Figures", text, f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>')
+    return _section("Figures", "An epoch's time holds reading and hashing.", _rows(head, "".join(rows)))
 
 
 def _levels(results: Results) -> str:
@@ -168,7 +178,7 @@ def _levels(results: Results) -> str:
     head = '<th>Level</th><th>Held</th><th>Budget</th><th class="text">Where</th>'
     near = "" if not results.is_near else " The burst level is left out for files that lie as near as it."
     text = f"After the warm epochs; all of it is removed again.{near}"
-    return _section("Levels", text, f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>')
+    return _section("Levels", text, _rows(head, rows))
 
 
 def _footer(results: Results) -> str:
@@ -184,13 +194,15 @@ def _footer(results: Results) -> str:
         if results.unreadable
         else ""
     )
-    settled = f"Between the cold and the warm epochs {duration(results.settle_seconds)} passed for copies to the burst level; "
+    settled = duration(results.settle_seconds)
     return (
-        "<footer>"
-        f"<p>How it was measured: one process; file by file means one open and read, or one request, after the other. "
-        f"Swingby reads batches of {results.batch_size} with its loader; its keeper runs as threads of the same process, in a home "
-        f"of its own that is empty before the cold epoch.{far}{unreadable} {settled}they are in no epoch. "
-        "Speed-ups are against the fastest epoch file by file.</p>"
+        "<footer><h2>How it was measured</h2>"
+        "<p>One process. File by file means one open and read, or one request, after the other. It goes first: from its second "
+        "epoch on files come from the page cache, and so they do for Swingby's cold epoch. Epoch n has the same random order on "
+        f"both sides. Swingby reads batches of {results.batch_size} with its loader; its keeper runs as threads of the same "
+        f"process, with levels that are empty before the cold epoch.{far}{unreadable} Between the cold and the warm epochs "
+        f"{settled} passed for copies to the burst level; they are in no epoch. Speed-ups are against the fastest epoch file by "
+        "file; of Swingby's warm epochs the middle one counts, of two the slower.</p>"
         f"<p>{_text(str(machine['processor']))}, {number(int(machine['cores']))} cores, "
         f"{size(int(machine['memory_bytes']))} of memory, {_text(str(machine['system']))}, {_text(str(machine['python']))}, "
         f"files on {_text(str(machine['file_system']) or 'remote storage')}. Swingby {_text(results.version)}, "

@@ -13,12 +13,14 @@ class Split(msgspec.Struct, frozen=True):
     """Where an epoch's seconds went; they add up to the epoch's.
 
     Attributes:
-        base: waiting while a request to the base was under way.
-        keeper: waiting for the keeper alone: its bookkeeping, and copies from the burst level.
+        latency: waiting while a request was on its way to the base, as `--latency-ms` has it.
+        base: waiting for the base, network included.
+        keeper: waiting for the keeper alone: copies from the burst level, and its bookkeeping.
         process: in this process: views of the memory level, and the loop.
         check: hashing every byte.
     """
 
+    latency: float
     base: float
     keeper: float
     process: float
@@ -57,12 +59,12 @@ class Epoch(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """Seconds that finding out took what there is.
+    """The listing, made once, by `swingby.open`.
 
     Attributes:
         objects: found, before patterns leave any out.
-        by_file: a plain listing.
-        by_swingby: listing and saving the manifest: `swingby.open`.
+        by_file: seconds of it spent on the base's answers, which a plain listing takes as well.
+        by_swingby: seconds of all of it, with saving the manifest.
     """
 
     objects: int
@@ -84,7 +86,7 @@ class Speedups(msgspec.Struct, frozen=True):
 
     Attributes:
         cold, burst, warm: the `typical` epoch against the fastest file by file.
-        job: listing and `epochs_wanted` epochs one after the other, the cold one first, against as many file by file.
+        job: listing and all epochs one after the other, the cold one first, against as many file by file.
     """
 
     cold: float
@@ -101,19 +103,19 @@ class Results(msgspec.Struct, frozen=True):
         taken_at: local time, ISO 8601.
         url: what was loaded.
         objects, bytes: of the dataset.
-        unreadable: keys left out because this user may not read them.
         latency_ms: added to every request to the base.
         epochs_wanted: on each side.
         batch_size: of the loader.
-        listing: before the first epoch of each side.
+        listing: before the first epoch.
         epochs: in the order in which they were run.
         speedups: see there.
-        verdicts: the same in sentences; those of losses begin with "Slower:".
         levels: after the warm epochs.
         is_near: whether the keeper judged the base as near as the burst level, and did not copy it there.
+        machine: what this machine is; `available_bytes` of memory were free after the warm epochs, `headroom_bytes` stay so.
         settle_seconds: after the cold epoch, until what was fetched was copied down; not in any epoch.
+        unreadable: keys left out because this user may not read them.
         wrong_keys: at most ten, whose bytes differed.
-        machine: what this machine is.
+        verdicts: the figures in sentences; those of losses begin with "Slower:" or "Wrong bytes:".
     """
 
     version: str
@@ -121,19 +123,19 @@ class Results(msgspec.Struct, frozen=True):
     url: str
     objects: int
     bytes: int
-    unreadable: list[str]
     latency_ms: float
     epochs_wanted: int
     batch_size: int
     listing: Listing
     epochs: list[Epoch]
     speedups: Speedups
-    verdicts: list[str]
     levels: list[LevelUse]
     is_near: bool
-    settle_seconds: float
-    wrong_keys: list[str]
     machine: dict[str, str | int]
+    settle_seconds: float = 0.0
+    unreadable: list[str] = []
+    wrong_keys: list[str] = []
+    verdicts: list[str] = []
 
 
 def of_way(epochs: list[Epoch], way: Way) -> list[Epoch]:
@@ -147,19 +149,18 @@ def typical(epochs: list[Epoch], way: Way) -> Epoch:
     return found[0] if way == "file by file" else found[len(found) // 2]
 
 
-def job(epochs: list[Epoch], wanted: int) -> list[Epoch]:
-    """The epochs of the job through Swingby: the cold one and as many of those after it as make the number."""
-    return [*of_way(epochs, "cold"), *of_way(epochs, "warm")][:wanted]
+def job(epochs: list[Epoch]) -> list[Epoch]:
+    """The epochs of the job through Swingby: the cold one and the warm ones."""
+    return [*of_way(epochs, "cold"), *of_way(epochs, "warm")]
 
 
-def speedups(epochs: list[Epoch], listing: Listing, wanted: int) -> Speedups:
+def speedups(epochs: list[Epoch], listing: Listing) -> Speedups:
     """What to claim; conservative, against the fastest epoch file by file."""
     plain = [one.seconds for one in of_way(epochs, "file by file")]
-    ours = [one.seconds for one in job(epochs, wanted)]
-
+    ours = [one.seconds for one in job(epochs)]
     return Speedups(
         cold=min(plain) / typical(epochs, "cold").seconds,
         burst=min(plain) / typical(epochs, "burst").seconds if of_way(epochs, "burst") else None,
         warm=min(plain) / typical(epochs, "warm").seconds,
-        job=(listing.by_file + sum(plain)) / (listing.by_swingby + sum(ours)) if len(plain) == wanted else None,
+        job=(listing.by_file + sum(plain)) / (listing.by_swingby + sum(ours)) if len(plain) == len(ours) else None,
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 import swingby
 from swingby.assemble import Hooks
@@ -15,15 +18,14 @@ from swingby.doors.cli.demo.results import LevelUse, Listing, Results, speedups
 from swingby.doors.cli.demo.source import Source
 from swingby.doors.cli.demo.story import verdicts
 from swingby.doors.cli.machine import file_system_of, this_machine
-from swingby.doors.cli.terminal import shown
-from swingby.errors import ObjectChangedError
+from swingby.levels.room import available_memory_bytes
 
 if TYPE_CHECKING:
     from swingby.config import Settings
     from swingby.data.dataset import Dataset
     from swingby.doors.cli.demo.private import Private
     from swingby.doors.cli.demo.results import Epoch
-    from swingby.doors.cli.demo.source import Choice, Objects
+    from swingby.doors.cli.demo.source import Choice
     from swingby.doors.cli.waiting import Waiting
 
 BY_FILE_SECONDS_MAX = 60.0  # once so long has gone into reading file by file, no further epoch of it is begun
@@ -39,16 +41,6 @@ class Terms(NamedTuple):
 
     latency_seconds: float
     epochs: int
-
-
-class _Ours(NamedTuple):
-    """What came of loading through Swingby."""
-
-    epochs: list[Epoch]
-    listing_seconds: float
-    settle_seconds: float
-    levels: list[LevelUse]
-    is_near: bool
 
 
 class Demo:
@@ -77,83 +69,90 @@ class Demo:
         """Load everything both ways.
 
         Raises:
-            SwingbyError: the base's, or ObjectChangedError where it changed meanwhile.
+            SwingbyError: the base's, or ConfigError where there is too much of it.
         """
-        self._waiting.begin("listing")
-        objects = self._source.find()
-        total = sum(objects.sizes)
-        epochs = Epochs(objects, self._record, lambda done, size: self._waiting.show(done, size, total))
-        plain = self._by_file(epochs)
-        listing_seconds = self._source.listing_seconds()
         with private(self._settings, self._hooks) as mine:
-            ours = self._by_swingby(epochs, objects, mine)
-        listing = Listing(objects.listed, listing_seconds, ours.listing_seconds)
-        return self._results(objects, epochs.checker.wrong_keys, plain, listing, ours)
+            self._waiting.begin("listing")
+            started = time.perf_counter()
+            listed = swingby.open(self._choice.url, None, "always", settings=mine.settings, progress=self._waiting.show)
+            listing = Listing(len(listed), self._record.listing_seconds, time.perf_counter() - started)
+            listed.close()
+            dataset, unreadable = self._chosen(mine)
+            total = int(dataset.sizes.sum())
+            self._source.check_size(total)
+            loading = Epochs(dataset, self._record, lambda done, size: self._waiting.show(done, size, total))
+            plain = self._by_file(loading)
+            cold, settle_seconds = self._cold(loading, mine)
+            warm = self._warm(loading, mine)
+            facts = mine.keeper.control.facts()
+            found = [*plain, cold, *warm, *self._from_burst(loading, mine)]
+            dataset.close()
+        results = self._results(found, listing, facts)
+        return msgspec.structs.replace(
+            results, unreadable=unreadable, settle_seconds=settle_seconds, wrong_keys=loading.checker.wrong_keys
+        )
 
-    def _by_file(self, epochs: Epochs) -> list[Epoch]:
+    def _chosen(self, mine: Private) -> tuple[Dataset, list[str]]:
+        """What the patterns leave of the listing, and what this user may read of that; and what not."""
+        url, include, exclude = self._choice.url, self._choice.include, self._choice.exclude
+        dataset = swingby.open(url, None, "never", include, exclude, settings=mine.settings)
+        unreadable = self._source.unreadable(dataset.keys)
+        if unreadable:
+            dataset.close()
+            exclude = [*exclude, *map(glob.escape, unreadable)]
+            dataset = swingby.open(url, None, "never", include, exclude, settings=mine.settings)
+        return dataset, unreadable
+
+    def _by_file(self, loading: Epochs) -> list[Epoch]:
         read = self._source.reader(self._terms.latency_seconds)
         found: list[Epoch] = []
         while len(found) < self._terms.epochs and sum(one.seconds for one in found) < BY_FILE_SECONDS_MAX:
             self._waiting.begin(f"file by file, epoch {len(found) + 1}")
-            found.append(epochs.by_file(len(found) + 1, read))
+            found.append(loading.by_file(len(found) + 1, read))
         return found
 
-    def _by_swingby(self, epochs: Epochs, objects: Objects, mine: Private) -> _Ours:
-        self._waiting.begin("listing through Swingby")
-        started = time.perf_counter()
-        dataset = self._open(objects, mine)
-        listing_seconds = time.perf_counter() - started
-        if list(dataset.keys) != objects.keys:
-            raise ObjectChangedError(
-                f"what lies under {shown(self._choice.url)} changed while the demo ran",
-                remedy="Choose something that nobody writes meanwhile",
-            )
+    def _cold(self, loading: Epochs, mine: Private) -> tuple[Epoch, float]:
+        """The first epoch, and the seconds until what it fetched was copied down."""
         self._waiting.begin("through Swingby, cold")
-        found = [epochs.by_swingby("cold", 1, dataset, mine)]
+        found = loading.by_swingby("cold", 1, mine)
         self._waiting.begin("copying to the burst level")
-        settle_seconds = mine.settle()
-        for number in range(2, self._terms.epochs + 2):
+        return found, mine.settle()
+
+    def _warm(self, loading: Epochs, mine: Private) -> list[Epoch]:
+        found = []
+        for number in range(2, self._terms.epochs + 1):
             self._waiting.begin(f"through Swingby, epoch {number}")
-            found.append(epochs.by_swingby("warm", number, dataset, mine))
-        facts = mine.keeper.control.facts()
-        if mine.forget_memory():
-            self._waiting.begin("through Swingby, from the burst level")
-            found.append(epochs.by_swingby("burst", self._terms.epochs + 2, dataset, mine))
-        dataset.close()
-        levels = [
-            LevelUse(name, level["used_bytes"], level["budget_bytes"], level["directory"])
-            for name, level in facts["levels"].items()
-        ]
-        is_near = any(base["near"] for base in facts["bases"].values())
-        return _Ours(found, listing_seconds, settle_seconds, levels, is_near)
+            found.append(loading.by_swingby("warm", number, mine))
+        return found
 
-    def _open(self, objects: Objects, mine: Private) -> Dataset:
-        url, include = self._choice.url, self._choice.include
-        return swingby.open(url, None, "always", include, self._source.exclusions(objects), settings=mine.settings)
+    def _from_burst(self, loading: Epochs, mine: Private) -> list[Epoch]:
+        if not mine.forget_memory():
+            return []
+        self._waiting.begin("through Swingby, from the burst level")
+        return [loading.by_swingby("burst", self._terms.epochs + 1, mine)]
 
-    def _results(
-        self, objects: Objects, wrong_keys: list[str], plain: list[Epoch], listing: Listing, ours: _Ours
-    ) -> Results:
-        wanted, epochs = self._terms.epochs, [*plain, *ours.epochs]
-        ratios = speedups(epochs, listing, wanted)
+    def _results(self, epochs: list[Epoch], listing: Listing, facts: dict[str, Any]) -> Results:
+        """What there is to tell, all but the sentences."""
         directory = self._source.directory
-        return Results(
+        memory = {"available_bytes": available_memory_bytes(), "headroom_bytes": self._settings.memory.headroom_bytes}
+        file_system = file_system_of(directory) if directory else ""
+        results = Results(
             version=swingby.__version__,
             taken_at=datetime.now().astimezone().isoformat(timespec="seconds"),
             url=self._choice.url,
-            objects=len(objects.keys),
-            bytes=sum(objects.sizes),
-            unreadable=objects.unreadable,
+            objects=epochs[0].objects,
+            bytes=epochs[0].bytes,
             latency_ms=self._terms.latency_seconds * 1000,
-            epochs_wanted=wanted,
+            epochs_wanted=self._terms.epochs,
             batch_size=BATCH_SIZE,
             listing=listing,
             epochs=epochs,
-            speedups=ratios,
-            verdicts=verdicts(epochs, listing, ratios, wanted, is_near=ours.is_near),
-            levels=ours.levels,
-            is_near=ours.is_near,
-            settle_seconds=ours.settle_seconds,
-            wrong_keys=wrong_keys,
-            machine=this_machine()._asdict() | {"file_system": file_system_of(directory) if directory else ""},
+            speedups=speedups(epochs, listing),
+            levels=[
+                LevelUse(name, level["used_bytes"], level["budget_bytes"], level["directory"])
+                for name, level in facts["levels"].items()
+            ],
+            is_near=any(base["near"] for base in facts["bases"].values()),
+            machine=this_machine()._asdict() | memory | {"file_system": file_system},
         )
+        return msgspec.structs.replace(results, verdicts=verdicts(results))

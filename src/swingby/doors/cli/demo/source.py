@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import sysconfig
 import time
@@ -10,15 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from swingby import assemble
 from swingby.core.object import key_bytes, key_text
-from swingby.core.selection import select
 from swingby.core.url import parse
-from swingby.doors.cli.quantities import size
+from swingby.doors.cli.quantities import number, objects, size
 from swingby.doors.cli.terminal import shown
-from swingby.errors import AccessDeniedError, ConfigError, EmptyDatasetError
+from swingby.errors import AccessDeniedError, ConfigError
 from swingby.keeper.protocol import Location
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from typing_extensions import Buffer
 
@@ -44,22 +42,6 @@ class Choice(NamedTuple):
     include: list[str]
     exclude: list[str]
     bytes_max: int
-
-
-class Objects(NamedTuple):
-    """What there is.
-
-    Attributes:
-        keys: relative to the URL, in byte order.
-        sizes: in bytes.
-        unreadable: keys that this user may not read; they are left out.
-        listed: how many were found, before patterns left any out.
-    """
-
-    keys: list[str]
-    sizes: list[int]
-    unreadable: list[str]
-    listed: int
 
 
 def installed_python(choice: Choice) -> Choice:
@@ -92,39 +74,33 @@ class Source:
         """Of files; empty for a remote base."""
         return "/" + key_text(self._prefix) if self._is_files else ""
 
-    def find(self) -> Objects:
-        """List what there is.
+    def unreadable(self, keys: Sequence[str]) -> list[str]:
+        """Keys of files that this user may not read.
 
         Raises:
-            EmptyDatasetError: nothing, or nothing that the patterns leave.
-            ConfigError: more than `bytes_max`.
-            AccessDeniedError: too many files may not be read.
+            AccessDeniedError: too many are.
         """
-        keys: list[bytes] = []
-        sizes: list[int] = []
-        for page in self.base.list(self._prefix):
-            keys += [key[len(self._prefix) :] for key in page.keys]
-            sizes += page.sizes.tolist()
-        chosen = select(keys, self._choice.include, self._choice.exclude)
-        numbers = range(len(keys)) if chosen is None else chosen.tolist()
-        texts = {number: key_text(keys[number]) for number in numbers}
-        unreadable = [text for text in texts.values() if self._is_files and not os.access(self._path(text), os.R_OK)]
-        self._check(len(texts), sum(sizes[number] for number in numbers), len(unreadable))
-        forbidden = set(unreadable)
-        numbers = [number for number in numbers if texts[number] not in forbidden]
-        chosen_keys = [texts[number] for number in numbers]
-        return Objects(chosen_keys, [sizes[number] for number in numbers], unreadable, len(keys))
+        if not self._is_files:
+            return []
+        found = [key for key in keys if not os.access(self._path(key), os.R_OK)]
+        if len(found) > UNREADABLE_MAX or len(found) == len(keys):
+            raise AccessDeniedError(
+                f"{number(len(found))} of {objects(len(keys))} under {shown(self._choice.url)} may not be read by this user",
+                remedy="Choose a part with --include, or run it as another user",
+            )
+        return found
 
-    def listing_seconds(self) -> float:
-        """What a plain listing takes; the first one, `find`, has filled the caches of the base."""
-        started = time.perf_counter()
-        for page in self.base.list(self._prefix):
-            [key[len(self._prefix) :] for key in page.keys]
-        return time.perf_counter() - started
+    def check_size(self, total: int) -> None:
+        """Refuse what is too much for a demo.
 
-    def exclusions(self, objects: Objects) -> list[str]:
-        """Patterns that leave out of a Swingby dataset what `find` left out."""
-        return [*self._choice.exclude, *map(glob.escape, objects.unreadable)]
+        Raises:
+            ConfigError: it is.
+        """
+        if total > self._choice.bytes_max:
+            raise ConfigError(
+                f"{shown(self._choice.url)} holds {size(total)}, and the demo reads all of it several times",
+                remedy="Choose a part with --include, or raise --bytes-max",
+            )
 
     def reader(self, latency_seconds: float) -> Callable[[str], Buffer]:
         """Reads one object by its key as a user's program would: files by open and read, remote objects by one request."""
@@ -134,29 +110,16 @@ class Source:
         record = self._record
 
         def read(key: str) -> bytes:
-            started = time.perf_counter()
+            started = arrived = time.perf_counter()
             if latency_seconds:
                 time.sleep(latency_seconds)
+                arrived = time.perf_counter()
             with open(self._path(key), "rb") as file:
                 data = file.read()
-            record.add(started, time.perf_counter(), len(data))
+            record.add(started, arrived, time.perf_counter(), len(data))
             return data
 
         return read
 
     def _path(self, key: str) -> str:
         return "/" + key_text(self._prefix) + key
-
-    def _check(self, count: int, total: int, unreadable: int) -> None:
-        url = shown(self._choice.url)
-        if count == unreadable:
-            raise EmptyDatasetError(f"there is nothing to load in {url}", remedy="Check the URL and the patterns")
-        if unreadable > UNREADABLE_MAX:
-            raise AccessDeniedError(
-                f"{unreadable} files of {url} may not be read by this user", remedy="Choose a part with --include"
-            )
-        if self._choice.bytes_max and total > self._choice.bytes_max:
-            raise ConfigError(
-                f"{url} holds {size(total)}, and the demo reads all of it several times",
-                remedy="Choose a part with --include, or raise --bytes-max",
-            )

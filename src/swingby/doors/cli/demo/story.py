@@ -9,33 +9,23 @@ from swingby.doors.cli.demo.results import job, of_way, typical
 from swingby.doors.cli.quantities import duration, factor, number, objects, size
 
 if TYPE_CHECKING:
-    from swingby.doors.cli.demo.results import Epoch, Listing, Speedups
+    from swingby.doors.cli.demo.results import Epoch, Listing, Results, Speedups
 
 CACHED_SECONDS_MAX = 60e-6  # an object: storage does not answer so quickly, the operating system's file cache does
 SLOWER, WRONG = "Slower:", "Wrong bytes:"
+NEAR = "The burst level stayed empty: these files lie on a disk as near as its own, so a copy there would gain nothing."
 
 
-def verdicts(epochs: list[Epoch], listing: Listing, ratios: Speedups, wanted: int, *, is_near: bool) -> list[str]:
-    """The sentences, the most important first.
-
-    Args:
-        epochs: as measured.
-        listing: before them.
-        ratios: of them.
-        wanted: epochs on each side.
-        is_near: whether the keeper left the burst level out.
-    """
+def verdicts(results: Results) -> list[str]:
+    """The sentences, the most important first."""
+    epochs, listing, ratios = results.epochs, results.listing, results.speedups
     plain = typical(epochs, "file by file")
     found = [_of_warm(epochs, plain, ratios), _of_cold(epochs, plain, ratios)]
-    found += [_of_job(epochs, listing, ratios.job, wanted)] if ratios.job is not None else [_of_cut(epochs, wanted)]
+    found += [_of_job(epochs, listing, ratios.job) if ratios.job is not None else _of_cut(results)]
     found += [_of_burst(epochs, plain, ratios.burst)] if ratios.burst is not None else []
-    found += [_NEAR] if is_near else []
+    found += [NEAR] if results.is_near else []
+    found += [_of_room(results)] if typical(epochs, "warm").base_requests else []
     return [*found, _of_listing(listing), _of_base(epochs), _of_bytes(epochs)]
-
-
-_NEAR = (
-    "The burst level stayed empty: these files lie on a disk as near as its own, so a copy there would gain nothing."
-)
 
 
 def _of_warm(epochs: list[Epoch], plain: Epoch, ratios: Speedups) -> str:
@@ -52,9 +42,9 @@ def _of_cold(epochs: list[Epoch], plain: Epoch, ratios: Speedups) -> str:
     if ratios.cold >= 1:
         return f"Cold, the first epoch through Swingby is loaded {factor(ratios.cold)} as fast: {against}."
     text = f"{SLOWER} the cold epoch takes {factor(1 / ratios.cold)} as long as file by file, {against}."
-    each = plain.split.base / plain.objects
+    each = (plain.split.latency + plain.split.base) / plain.objects
     if each < CACHED_SECONDS_MAX:
-        text += f" The files come from this machine's file cache, {duration(each)} each; the first time Swingby copies them too."
+        text += f" File by file they come from the page cache in {duration(each)} each; the first time Swingby copies them as well."
     return text + _pays_off(plain, cold, typical(epochs, "warm"))
 
 
@@ -65,8 +55,8 @@ def _pays_off(plain: Epoch, cold: Epoch, warm: Epoch) -> str:
     return f" It has paid off after {number(1 + math.ceil((cold.seconds - plain.seconds) / gain))} epochs."
 
 
-def _of_job(epochs: list[Epoch], listing: Listing, ratio: float, wanted: int) -> str:
-    by_file, ours = of_way(epochs, "file by file"), job(epochs, wanted)
+def _of_job(epochs: list[Epoch], listing: Listing, ratio: float) -> str:
+    by_file, ours = of_way(epochs, "file by file"), job(epochs)
     plain = listing.by_file + sum(one.seconds for one in by_file)
     seconds = listing.by_swingby + sum(one.seconds for one in ours)
     text = f"Listing and {number(len(ours))} epochs, the cold one included, took {duration(seconds)} against {duration(plain)}"
@@ -77,17 +67,30 @@ def _of_job(epochs: list[Epoch], listing: Listing, ratio: float, wanted: int) ->
     )
 
 
-def _of_cut(epochs: list[Epoch], wanted: int) -> str:
-    done = len(of_way(epochs, "file by file"))
+def _of_cut(results: Results) -> str:
+    done, wanted = len(of_way(results.epochs, "file by file")), results.epochs_wanted
     return f"File by file only {number(done)} of {number(wanted)} epochs were run, because one takes so long."
 
 
+def _of_room(results: Results) -> str:
+    """Why warm epochs asked the base again."""
+    budgets = {level.name: level.budget_bytes for level in results.levels}
+    if not budgets:
+        return "No level could keep anything: they are off, or cannot be written. `swingby doctor` says which."
+    budget = " and ".join(f"{name} may hold {size(value)}" for name, value in budgets.items())
+    available, headroom = (int(results.machine[name]) for name in ("available_bytes", "headroom_bytes"))
+    return (
+        f"The levels could not keep all {size(results.bytes)}: {budget}; of memory {size(available)} were free, "
+        f"{size(headroom)} of which stay so. `swingby doctor` shows what to change."
+    )
+
+
 def _of_listing(listing: Listing) -> str:
-    text = f"listing what there is, {objects(listing.objects)}, took {duration(listing.by_swingby)}"
-    against = f"against {duration(listing.by_file)}"
-    if listing.by_swingby > listing.by_file:
-        return f"{SLOWER} {text} {against}, because Swingby saves what it finds, for next time."
-    return f"{text[0].upper()}{text[1:]}, saved for next time, {against}."
+    text = f"{objects(listing.objects)} were listed once, for both sides, in {duration(listing.by_swingby)}"
+    saving = listing.by_swingby - listing.by_file
+    if saving <= 0:
+        return f"{text}."
+    return f"{SLOWER} {text}; {duration(saving)} of that, for saving the listing, a plain program does not need."
 
 
 def _of_burst(epochs: list[Epoch], plain: Epoch, ratio: float) -> str:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from swingby.doors.cli.demo.results import Results
 
+COLUMNS = ("Epoch", "Time", "Objects/s", "Rate", "Base requests", "Base bytes", "Speed-up")
+NARROW = {"Epoch", "Time", "Speed-up"}
+WIDE = 90  # columns of a terminal that shows all of them
+
 
 def show(out: Console, results: Results) -> None:
     """Print it."""
@@ -26,27 +30,30 @@ def show(out: Console, results: Results) -> None:
         Text(f"{objects(results.objects)}, {size(results.bytes)}, from {shown(results.url)}{far}\n", style="bold"),
         soft_wrap=True,
     )
-    out.print(_table(results))
+    out.print(_table(results, out.width))
     for verdict in results.verdicts:
         is_loss = verdict.startswith((SLOWER, WRONG))
         out.print(Text(f"• {shown(verdict)}", style="red" if is_loss else "green" if "as fast" in verdict else ""))
 
 
-def _table(results: Results) -> Table:
+def _table(results: Results, width: int) -> Table:
+    """All columns where they fit, else those that matter."""
+    plain = typical(results.epochs, "file by file").seconds
+    shown_columns = [column for column in COLUMNS if width >= WIDE or column in NARROW]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("Epoch", "Time", "Objects/s", "Rate", "Base requests", "Base bytes", "Against file by file"):
+    for name in shown_columns:
         table.add_column(name, justify="left" if name == "Epoch" else "right", no_wrap=True)
-    plain = typical(results.epochs, "file by file")
     for one in results.epochs:
+        ratio = plain / one.seconds
         is_plain = one.way == "file by file"
-        ratio = plain.seconds / one.seconds
-        table.add_row(
-            f"{WAY_NAMES[one.way]} {one.number}",
-            duration(one.seconds),
-            number(one.objects_per_second),
-            rate(one.bytes_per_second),
-            number(one.base_requests),
-            size(one.base_bytes),
-            "" if is_plain else Text(factor(ratio), style="green" if ratio >= 1 else "red"),
-        )
+        cells: dict[str, str | Text] = {
+            "Epoch": f"{WAY_NAMES[one.way]} {one.number}",
+            "Time": duration(one.seconds),
+            "Objects/s": number(one.objects_per_second),
+            "Rate": rate(one.bytes_per_second),
+            "Base requests": number(one.base_requests),
+            "Base bytes": size(one.base_bytes),
+            "Speed-up": Text("" if is_plain else factor(ratio), style="green" if ratio >= 1 else "red"),
+        }
+        table.add_row(*(cells[name] for name in shown_columns))
     return table
