@@ -159,6 +159,10 @@ class Level:
                 if self._sizes.get(file.segment.id):
                     self._set_size(file.segment.id, self._sizes[file.segment.id] - pages)
             raise
+        if file.is_found:  # it may have had pages there that no entry told of
+            with self._lock:
+                if self._open.get(file.segment.id) is file:
+                    self._set_size(file.segment.id, file.taken_bytes())
 
     def confirm(self, file: SegmentFile, chunks: Iterable[int]) -> int:
         """Check chunks of a held segment that an earlier boot or keeper left, before they count; how many are not right."""
@@ -305,7 +309,7 @@ class Level:
             self._forget(identity)
             segment_file.unlink_pair(path)
             return None
-        self._set_size(identity, file.used_bytes)
+        self._set_size(identity, file.taken_bytes())
         self._admit_open(file)
         return file
 

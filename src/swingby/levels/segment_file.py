@@ -68,7 +68,7 @@ class SegmentFile:
         entries: uint64[chunks, 2], the keeper's own copy: word, extent.
         descriptor, map_descriptor: read-write, for the keeper; clients are sent them and map them read-only.
         present_count: how many chunks are present.
-        used_bytes: taken on the level, in pages.
+        is_found: it was there already, left by an earlier keeper or closed for a while.
         users: how many operations hold it open.
     """
 
@@ -79,7 +79,7 @@ class SegmentFile:
         self.descriptor, self.map_descriptor = descriptors
         self.entries = entries
         self.present_count = int(np.count_nonzero(entries[:, 0]))
-        self.used_bytes = 0
+        self.is_found = False
         self.users = 0
         self._header = header
         self._candidates: NDArray[np.uint64] | None = None
@@ -139,7 +139,7 @@ class SegmentFile:
                 entries = np.zeros_like(entries)
                 _write_all(descriptors[1], map_file.encode_header(header) + entries.tobytes(), 0)
             self = cls(path, header, (descriptors[0], descriptors[1]), entries)
-            self.used_bytes = status.st_blocks * 512
+            self.is_found = True
             self._candidates = candidates
         except FileNotFoundError:
             _close(descriptors)
@@ -156,6 +156,10 @@ class SegmentFile:
     def is_complete(self) -> bool:
         """Whether every chunk is present."""
         return self.present_count >= self.segment.chunk_count
+
+    def taken_bytes(self) -> int:
+        """What the bytes take on the level."""
+        return os.fstat(self.descriptor).st_blocks * 512
 
     def word(self, chunk: int) -> int:
         """The checksum of a chunk, 0 when it is absent."""

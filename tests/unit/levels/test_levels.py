@@ -190,6 +190,17 @@ def test_pairs_of_another_format_go_when_their_room_is_needed(tmp_path):
     assert os.listdir(tmp_path / ASIDE) == []
 
 
+def test_pages_that_no_entry_tells_of_are_not_counted_twice(tmp_path):
+    level = level_in(tmp_path)
+    fill(level, segment(1), (0,))
+    with level.holding(segment(1), create=False) as file:
+        os.pwrite(file.descriptor, bytes(MIB), MIB)  # as if killed before the entry
+    level.close()
+    again = level_in(tmp_path)
+    fill(again, segment(1), (1, 2))
+    assert 3 * MIB <= again.counts().used_bytes <= 3 * MIB + 8192
+
+
 def test_of_two_generations_one_stays(tmp_path):
     level = level_in(tmp_path)
     fill(level, segment(1))

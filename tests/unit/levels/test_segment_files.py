@@ -55,7 +55,7 @@ def test_a_pair_is_opened_again_as_it_was(folder):
     assert again.present().tolist() == [1, 2]
     assert bytes(again.read(1, READER)) == data[:CHUNK_BYTES]
     assert bytes(again.read(2, READER)) == data[CHUNK_BYTES:]
-    assert again.used_bytes >= len(data)
+    assert again.taken_bytes() >= len(data)
 
 
 def test_a_reader_sees_words_and_bytes_in_the_mapped_files(folder):
