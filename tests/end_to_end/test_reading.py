@@ -16,6 +16,7 @@ from swingby.errors import (
     BaseUnavailableError,
     ClosedError,
     EmptyDatasetError,
+    FormatError,
     ManifestNotFoundError,
     ObjectChangedError,
     ObjectNotFoundError,
@@ -486,3 +487,24 @@ def test_a_base_that_is_down_leaves_what_is_cached(home, base, objects):
         absent = next(index for index in range(50, len(dataset)) if dataset.sizes[index])
         with pytest.raises(BaseUnavailableError):
             dataset[absent]
+
+
+@pytest.mark.parametrize("part", ["open_root", "open_shard"])
+def test_where_the_disk_does_not_give_manifests_back_reads_go_on_and_only_saved_ones_are_missed(
+    home, base, objects, tmp_path, part
+):
+    def unreadable(_):
+        if part == "open_shard":
+            raise FormatError("a manifest shard is gone")
+        return os.open(tmp_path / "unreadable", os.O_WRONLY | os.O_CREAT)
+
+    with inline(home, base=base) as found:
+        early = swingby.open("memory://x/data", settings=found.settings)
+        setattr(found.keeper.engine.store, part, unreadable)
+        found.keeper.sources._open.clear()
+        expected = relative(objects)
+        for dataset in (early, swingby.open("memory://x/data", settings=found.settings)):
+            batch = dataset.batch(range(len(dataset)))
+            assert {key: bytes(view) for key, view in zip(batch.keys, batch.views, strict=True)} == expected
+        with pytest.raises(ManifestNotFoundError):
+            swingby.open("memory://x/data", refresh="never", settings=found.settings)

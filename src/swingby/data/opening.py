@@ -13,6 +13,8 @@ from swingby.core.object import key_text
 from swingby.core.segment import Origin
 from swingby.errors import (
     EmptyDatasetError,
+    FormatError,
+    KeeperError,
     KeeperUnavailableError,
     ManifestNotFoundError,
     NotOpenError,
@@ -63,9 +65,13 @@ class Opener:
         """
         try:
             found = self._by_keeper(manifest, refresh, progress)
-        except KeeperUnavailableError as error:
+        except (KeeperError, ManifestNotFoundError, FormatError) as error:
             if manifest or refresh == "never":
-                raise ManifestNotFoundError(f"saved manifests are the keeper's, and there is none: {error}") from None
+                if isinstance(error, ManifestNotFoundError):
+                    raise
+                raise ManifestNotFoundError(
+                    f"saved manifests are the keeper's, which cannot send them: {error}"
+                ) from None
             found = self._by_listing(error, progress)
         client = self._settings.client
         limits = (client.deadline_seconds, client.mapped_bytes_max)
@@ -98,7 +104,11 @@ class Opener:
                     progress(reply.message.objects, reply.message.bytes)
 
     def _manifest(self, digest: str, descriptors: list[int]) -> Manifest:
-        root = decode_root(os.pread(descriptors[0], os.fstat(descriptors[0]).st_size, 0))
+        try:
+            data = os.pread(descriptors[0], os.fstat(descriptors[0]).st_size, 0)
+        except OSError as error:  # the disk that the keeper has it on
+            raise KeeperUnavailableError(f"the keeper's manifest cannot be read: {error}") from None
+        root = decode_root(data)
         sent = [map_read_only(one, info.file_bytes) for one, info in zip(descriptors[1:], root.shards, strict=False)]
 
         def open_shard(number: int) -> memoryview:

@@ -307,9 +307,12 @@ def check_shard(descriptor: int, info: ShardInfo) -> bool:
     hasher = xxhash.xxh3_64()
     offset = 0
     buffer = bytearray(CHECK_BYTES)
-    while count := os.preadv(descriptor, [buffer], offset):
-        hasher.update(memoryview(buffer)[:count])
-        offset += count
+    try:
+        while count := os.preadv(descriptor, [buffer], offset):
+            hasher.update(memoryview(buffer)[:count])
+            offset += count
+    except OSError:
+        return False
     return offset == info.file_bytes and hasher.intdigest() == info.check
 
 

@@ -18,6 +18,7 @@ from swingby.core import forks
 from swingby.core.manifest.packs import ROW_PACK, ROW_SIZE
 from swingby.errors import (
     CorruptDataError,
+    FormatError,
     KeeperError,
     KeeperUnavailableError,
     NotOpenError,
@@ -178,7 +179,7 @@ class DatasetReader:
             except KeeperUnavailableError as error:
                 reason = error
                 break
-            except (ConnectionError, KeeperError) as error:
+            except (ConnectionError, KeeperError, FormatError) as error:
                 reason = error
                 continue
             try:

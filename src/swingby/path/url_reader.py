@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING
 
 from swingby.core.object import ObjectInfo
-from swingby.errors import CorruptDataError, KeeperError, KeeperUnavailableError, ObjectChangedError
+from swingby.errors import CorruptDataError, FormatError, KeeperError, KeeperUnavailableError, ObjectChangedError
 from swingby.keeper.protocol import Location, NeedRange
 from swingby.path.supplied import Answer, ask, refuse_map
 
@@ -97,7 +97,7 @@ class UrlReader:
             except KeeperUnavailableError as error:
                 reason = error
                 break
-            except (ConnectionError, KeeperError) as error:
+            except (ConnectionError, KeeperError, FormatError) as error:
                 reason = error
                 continue
             if answer.end.direct:
