@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from swingby.testing.campaign import flips, forks, kills
+from swingby.testing.campaign import flips, forks, kills, power, remains
 from swingby.testing.campaign.ground import ROOT, SHARED_MEMORY
 from swingby.testing.campaign.job import Job
 
@@ -36,6 +36,7 @@ class Part(NamedTuple):
 PARTS = {
     "kills": Part(kills.run, 1000, 12, "a SIGKILL of keeper or client"),
     "flips": Part(flips.run, 2000, 12, "a flipped bit"),
+    "power": Part(power.run, 200, 4, "a power cut"),
     "forks": Part(forks.run, 50, 1, "a storm of 20 forked and 2 spawned children"),
 }
 
@@ -43,11 +44,13 @@ PARTS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts that are asked for; the exit code."""
     asked = _parse(arguments)
+    remains.remove_dead()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         results = [_run(name, asked) for name in asked.part or PARTS]
     finally:
         for root in (ROOT, SHARED_MEMORY):
-            shutil.rmtree(os.path.join(root, f"swingby-campaign-{os.getpid()}"), ignore_errors=True)
+            remains.remove(os.path.join(root, f"{remains.PREFIX}{os.getpid()}"))
     if asked.json:
         print(json.dumps(results, indent=1))
     return 1 if any(result["failures"] for result in results) else 0
@@ -63,8 +66,11 @@ def _run(name: str, asked: argparse.Namespace) -> dict[str, object]:
     seconds = time.monotonic() - started
     for failure in job.failures:
         print(f"\nFAILED {name} --seed {failure.seed} --step {failure.step}\n{failure.what}", file=sys.stderr)
+    for reason in job.skipped:
+        print(f"skipped in {name}: {reason}", file=sys.stderr)
     print(f"{name}: {dict(job.counts)} in {seconds:.0f} s, {len(job.failures)} failures", file=sys.stderr)
-    return {"part": name, "seconds": seconds, "counts": job.counts, "failures": [f._asdict() for f in job.failures]}
+    failures = [failure._asdict() for failure in job.failures]
+    return {"part": name, "seconds": seconds, "counts": job.counts, "failures": failures, "skipped": job.skipped}
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -75,8 +75,11 @@ class Child:
             self._status = os.waitpid(self.number, 0)[1]
 
     def _said(self) -> str:
-        with open(self._path, errors="replace") as file:
-            return file.read()[-SAID_BYTES_MAX:]
+        try:
+            with open(self._path, errors="replace") as file:
+                return file.read()[-SAID_BYTES_MAX:]
+        except FileNotFoundError:  # killed before its first word
+            return ""
 
 
 class Children:

@@ -55,6 +55,7 @@ class Job:
         self.seed = seed
         self.failures: list[Failure] = []
         self.counts: Counter[str] = Counter()
+        self.skipped: list[str] = []
         self.started = time.monotonic()
         self._steps = steps
         self._step = steps.start
@@ -73,6 +74,10 @@ class Job:
         self.counts["steps"] += 1
         signal.setitimer(signal.ITIMER_REAL, seconds_max)
         return random.Random(f"{self.seed}:{self.part}:{step}")
+
+    def skip(self, reason: str) -> None:
+        """Take down what cannot be done on this machine, and why."""
+        self.skipped.append(reason)
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:

@@ -61,9 +61,9 @@ class Reader:
 
     def open(self, refresh: str) -> None:
         """Open the dataset again."""
-        if self._dataset is not None:
-            self._dataset.close()
-        self._dataset = self._ground.open(self._truth.folder, refresh)
+        before, self._dataset = self._dataset, self._ground.open(self._truth.folder, refresh)
+        if before is not None:
+            before.close()
         self._is_fresh = refresh == "always" and not self._is_changing
 
     def act(self, seconds: float) -> None:
