@@ -15,6 +15,7 @@ import swingby
 from swingby.errors import (
     BaseUnavailableError,
     ClosedError,
+    CorruptDataError,
     EmptyDatasetError,
     FormatError,
     ManifestNotFoundError,
@@ -508,3 +509,15 @@ def test_where_the_disk_does_not_give_manifests_back_reads_go_on_and_only_saved_
             assert {key: bytes(view) for key, view in zip(batch.keys, batch.views, strict=True)} == expected
         with pytest.raises(ManifestNotFoundError):
             swingby.open("memory://x/data", refresh="never", settings=found.settings)
+
+
+def test_a_body_that_is_too_short_is_an_error_without_a_keeper_too(home):
+    base = MemoryBase({b"data/a": b"0123456789"})
+    with inline(home, base=base, wrap=lambda base: FaultyBase(base, Faults(shorten=1.0))) as found:
+        dataset = swingby.open("memory://x/data", settings=found.settings)
+        found.keeper.stop()
+        with pytest.raises(CorruptDataError, match="9 bytes of 10"):
+            dataset[0]
+        for start in (0, 3):
+            with pytest.raises(CorruptDataError, match="the base sent"):
+                swingby.read("memory://x/data/a", start, settings=found.settings)

@@ -6,11 +6,14 @@ import logging
 from typing import TYPE_CHECKING
 
 from swingby.core import forks
+from swingby.core.object import key_text
+from swingby.errors import CorruptDataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from swingby.base.contract import Base
+    from swingby.core.object import Payload
     from swingby.keeper.protocol import Location
 
 log = logging.getLogger("swingby")
@@ -48,6 +51,30 @@ class Fallback:
                 )
             self._base = self._make(self._location)
         return self._base
+
+    def read(
+        self,
+        key: bytes,
+        start: int = 0,
+        size: int | None = None,
+        version: bytes | None = None,
+        *,
+        reason: BaseException | None = None,
+    ) -> Payload:
+        """As `Base.read`.
+
+        Raises:
+            CorruptDataError: the body is not as long as the base says the object is.
+        """
+        payload = self.base(reason).read(key, start, size, version)
+        left = max(0, payload.info.size - start)
+        found, expected = len(memoryview(payload.data)), left if size is None else min(size, left)
+        if found != expected:
+            name = key_text(key)
+            raise CorruptDataError(
+                f"{name}: the base sent {found} bytes of {expected}", key=name, remedy="Check the base"
+            )
+        return payload
 
     def after_fork(self) -> None:
         """See `forks`: its connections are the parent's, and its locks may be held there."""

@@ -250,7 +250,7 @@ class DatasetReader:
     def _direct(self, index: int, reason: BaseException | None) -> memoryview:
         """From the base itself."""
         key = self.manifest.root.prefix + self.manifest.key(index)
-        payload = self._fallback.base(reason).read(key, version=self.manifest.version(index))
+        payload = self._fallback.read(key, version=self.manifest.version(index), reason=reason)
         return memoryview(payload.data).cast("B").toreadonly()
 
     def _all_direct(self, indices: list[int], reason: BaseException | None) -> list[memoryview]:

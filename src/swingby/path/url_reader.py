@@ -106,7 +106,7 @@ class UrlReader:
                 return self._taken(answer, start, size)
             except CorruptDataError as error:
                 reason = error
-        payload = self._fallback.base(reason).read(self._location.path, start, size)
+        payload = self._fallback.read(self._location.path, start, size, reason=reason)
         return payload.info, iter([memoryview(payload.data).cast("B")])
 
     def _taken(self, answer: Answer, start: int, size: int) -> tuple[ObjectInfo, Iterator[memoryview]]:
