@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from swingby.testing.campaign import flips, forks, kills, power, remains
+from swingby.testing.campaign import bases, flips, forks, kills, power, remains
 from swingby.testing.campaign.ground import ROOT, SHARED_MEMORY
 from swingby.testing.campaign.job import Job
 
@@ -37,6 +37,7 @@ PARTS = {
     "kills": Part(kills.run, 1000, 12, "a SIGKILL of keeper or client"),
     "flips": Part(flips.run, 2000, 12, "a flipped bit"),
     "power": Part(power.run, 200, 4, "a power cut"),
+    "bases": Part(bases.run, 100, 5, "a base that fails in one way"),
     "forks": Part(forks.run, 50, 1, "a storm of 20 forked and 2 spawned children"),
 }
 
