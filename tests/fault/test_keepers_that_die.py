@@ -17,7 +17,9 @@ from swingby.keeper.protocol import Advance, Hello, Open, Touched, Welcome
 from swingby.keeper.server import Server
 from swingby.levels.unnamed_file import unnamed_file
 from swingby.sessions import Session
+from swingby.testing.campaign.job import until
 from swingby.testing.harness import inline
+from swingby.testing.memory_base import MemoryBase
 
 
 class Dying:
@@ -101,3 +103,16 @@ def test_what_has_no_answer_is_not_even_answered_by_an_error(home, folder):
         exchange.send(Advance(3), 1)
         exchange.send(protocol.Status(), 5)
         assert isinstance(exchange.receive(5).message, protocol.Report)
+
+
+def test_a_janitor_whose_round_fails_in_one_part_does_the_others(home, tmp_path):
+    base = MemoryBase({b"data/a": bytes(1000)})
+    settings = {"burst.directory": str(tmp_path), "burst.free_floor_ratio": 0.0}
+    with inline(home, base=base, settings=settings) as found:
+
+        def failing():
+            raise OSError(5, "Input/output error")
+
+        found.keeper.each_round = failing
+        swingby.open("memory://x/data", settings=found.settings)[0]
+        until(lambda: not found.facts()["levels"]["burst"]["used_bytes"], 5.0, "nothing is copied down")

@@ -94,7 +94,7 @@ def main(settings: Settings, ready: int, make_keeper: Callable[[KeeperPlace], Ke
 
     def each_round() -> None:
         idle = not server.client_count and time.monotonic() - server.idle_since > settings.keeper.idle_exit_seconds
-        if idle or _inode(place.socket) != mine or not os.fstat(held).st_nlink:
+        if idle or _inode(place.socket) != mine or _is_deleted(held):
             log.info("leaving: %s", "idle" if idle else "home or socket are no longer mine")
             server.stop()
 
@@ -157,6 +157,13 @@ def _close_errors() -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
     os.close(nothing)
+
+
+def _is_deleted(descriptor: int) -> bool:
+    try:
+        return os.fstat(descriptor).st_nlink == 0
+    except OSError:  # its disk does not answer: readers are better served than left
+        return False
 
 
 def _inode(path: str) -> int | None:

@@ -139,12 +139,11 @@ class Upkeep:
         while not self._closed:
             self._wake.wait(ROUND_SECONDS)
             self._wake.clear()
-            try:
-                self._each_round()
-                self._spill()
-                self._gather()
-            except Exception:
-                log.exception("a janitor's round failed")
+            for task in (self._each_round, self._spill, self._gather):
+                try:
+                    task()
+                except Exception:
+                    log.exception("a part of a janitor's round failed")
 
     def _spill(self) -> None:
         memory, burst = self._levels
