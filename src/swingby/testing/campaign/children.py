@@ -50,7 +50,7 @@ class Child:
             os.kill(self.number, signal.SIGKILL)
             self._status = os.waitpid(self.number, 0)[1]
         status = self._status or 0
-        promise(status == 0 or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL), self._said())
+        promise(status == 0 or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL), self.said())
 
     def wait(self, seconds_max: float) -> None:
         """Wait until it ends well.
@@ -64,9 +64,9 @@ class Child:
                 os.kill(self.number, signal.SIGUSR2)
                 time.sleep(STACK_SECONDS)
                 self.destroy()
-                promise(False, f"A HANG: a process did not end within {seconds_max:g} s\n{self._said()}")
+                promise(False, f"A HANG: a process did not end within {seconds_max:g} s\n{self.said()}")
             time.sleep(0.005)
-        promise(self._status == 0, f"a process ended with status {self._status}\n{self._said()}")
+        promise(self._status == 0, f"a process ended with status {self._status}\n{self.said()}")
 
     def destroy(self) -> None:
         """End it, however it fares."""
@@ -74,7 +74,8 @@ class Child:
             os.kill(self.number, signal.SIGKILL)
             self._status = os.waitpid(self.number, 0)[1]
 
-    def _said(self) -> str:
+    def said(self) -> str:
+        """The end of what it wrote."""
         try:
             with open(self._path, errors="replace") as file:
                 return file.read()[-SAID_BYTES_MAX:]

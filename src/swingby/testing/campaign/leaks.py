@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from swingby import assemble
 from swingby.errors import SwingbyError
+from swingby.keeper import orphans
 from swingby.keeper.manifests import ManifestStore
 from swingby.levels.level import ASIDE
 from swingby.testing.campaign.job import until
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 JANITOR_SECONDS_MAX = 6.0  # a round a second, and time for a busy machine
 DESCRIPTORS_BESIDE_MAX = 40  # of a keeper without clients, beside two for each segment that is open
 STATE_NAMES = {"lock", "keeper.log", "burst", "manifests"}
-LEVEL_NAMES = {"lock", "board", ASIDE}
+LEVEL_NAMES = {"lock", "board", ASIDE, orphans.LINK}
 SIZE_SLACK_BYTES = 64 << 10  # of a file system's own blocks, for each segment
 
 _PAIR = re.compile(r"([0-9a-f]{32}\.[0-9a-f]{16})(\.seg|\.map|\.was)")

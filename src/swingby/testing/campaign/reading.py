@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 import swingby
-from swingby.errors import KeeperError, ManifestNotFoundError, ObjectChangedError, ObjectNotFoundError
+from swingby.errors import FormatError, KeeperError, ManifestNotFoundError, ObjectChangedError, ObjectNotFoundError
 from swingby.keeper.protocol import Evict, Selection, Verify, Warm
 
 if TYPE_CHECKING:
@@ -155,8 +155,8 @@ class Reader:
         self._ask(Verify() if self._rng.random() < 0.3 else Evict())
 
     def _ask(self, message: Message) -> None:
-        """An operator's request may fail where the keeper is killed under it."""
-        with contextlib.suppress(KeeperError, ConnectionError):
+        """An operator's request may fail where the keeper is killed, or its disk dies, under it."""
+        with contextlib.suppress(KeeperError, FormatError, ConnectionError):
             self._ground.ask(message)
 
     def _some(self, count: int) -> list[int]:
