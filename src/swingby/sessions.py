@@ -85,7 +85,11 @@ class InlineConnector:
         if self._held is None:
             raise KeeperUnavailableError(f"another keeper holds {place.state}", remedy="Run `swingby stop`")
         self._process = os.getpid()
-        self.keeper = assemble.make_keeper(settings, place, hooks)
+        try:
+            self.keeper = assemble.make_keeper(settings, place, hooks)
+        except BaseException:
+            os.close(self._held)
+            raise
         self._server = Server(self.keeper.handle, settings.keeper.clients_max, None)
         self._thread = threading.Thread(
             target=self.keeper.serve, args=(self._server,), name="swingby-keeper", daemon=True

@@ -120,7 +120,7 @@ def test_both_sides_read_in_the_same_order_and_list_once(home, folder, monkeypat
 
 
 def test_files_that_may_not_be_read_are_left_out_and_named(home, folder, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("[odd].bin"))
+    monkeypatch.setattr(os, "access", lambda path, mode: b"[odd]" not in os.fsencode(path))
     (folder / "[odd].bin").write_bytes(b"odd")
     results = demo(home, folder)
     assert results.unreadable == ["[odd].bin"]
@@ -285,7 +285,7 @@ def test_an_interrupted_demo_cleans_up(home, folder, number, code):
     started.send_signal(number)
     _, said = started.communicate(timeout=30)
     assert time.monotonic() - sent_at < 1
-    assert started.returncode == code
+    assert started.returncode == code, said
     assert said == b""
     assert not os.path.exists(home)
 

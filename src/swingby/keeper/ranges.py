@@ -7,6 +7,7 @@ validated when it is older than the reader allows; what is not is fetched and co
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from swingby.core.manifest.packs import ROW_PACK, ROW_SLOT
-from swingby.core.object import ObjectInfo, key_text
+from swingby.core.object import ObjectInfo
 from swingby.core.segment import CHUNK_BYTES, object_segment
 from swingby.errors import KeeperError, ObjectChangedError, SwingbyError
 from swingby.keeper.wanted import ObjectWanted, PackWanted, Wanted
@@ -138,7 +139,7 @@ class RangeReader:
         base = self._sources.bases.get(location)
         burst = self._supply.levels.burst
         if not base.is_measured and burst:
-            base.measure(burst.reader, ["/" + key_text(location.path)], self._burst_seconds())
+            base.measure(burst.reader, [os.fsdecode(b"/" + location.path)], self._burst_seconds())
         return base.base.local and base.is_near
 
     def _known(self, base: OpenBase, key: bytes, max_age_seconds: float) -> ObjectInfo | None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from swingby import config
-from swingby.core.object import key_text
 from swingby.errors import KeeperError, ProtocolError, SwingbyError
 from swingby.keeper import protocol
 from swingby.keeper.answers import Answer
@@ -279,7 +278,7 @@ class Keeper:
         manifest = source.manifest
         step = max(1, len(manifest) // 8)
         prefix = manifest.root.prefix
-        paths = ["/" + key_text(prefix + manifest.key(index)) for index in range(0, len(manifest), step)]
+        paths = [os.fsdecode(b"/" + prefix + manifest.key(index)) for index in range(0, len(manifest), step)]
         base.measure(burst.reader, paths, self.control.burst_seconds)
 
     def _is_busy(self) -> bool:

@@ -64,8 +64,8 @@ class Invocation:
         found: dict[str, Any] = {} if self._home is None else {"home": self._home}
         for assignment in self._assignments:
             key, equals, value = assignment.partition("=")
-            if not equals:
-                raise ConfigError(f"--set {assignment!r} has no value", remedy="Write --set key=value")
+            if not equals or not key.strip():
+                raise ConfigError(f"--set {assignment!r} is no key=value", remedy="Write --set key=value")
             found[key.strip()] = value
         return found
 

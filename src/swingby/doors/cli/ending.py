@@ -16,10 +16,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import sys
+import traceback
 from enum import IntEnum
+from typing import NoReturn, TextIO
+
+import typer
 
 from swingby import errors
-from swingby.doors.cli.terminal import shown
+from swingby.doors.cli.terminal import consoles, shown
 
 
 class ExitCode(IntEnum):
@@ -61,6 +69,35 @@ class Terminated(BaseException):
     """SIGTERM or SIGHUP came: what was begun is cleaned up on the way out."""
 
 
+def prepare() -> None:
+    """Have signals that end a process clean up on the way out, and streams that somebody closed lead nowhere."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _terminate)
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
+
+
+def report(error: BaseException, *, debug: bool) -> int:
+    """Say what ended the command; its exit code."""
+    usage = getattr(error, "format_message", None)  # what the parser of the command line raises
+    with contextlib.suppress(BrokenPipeError):
+        if isinstance(error, KeyboardInterrupt | Terminated):
+            return code_of(error)
+        if isinstance(error, typer.Abort):
+            return ExitCode.INTERRUPTED
+        if debug:
+            traceback.print_exception(error)
+        text = _usage_line(error, usage()) if usage else line_of(error)
+        consoles()[1].print(text, style="red", soft_wrap=True, end="\n" if text else "")
+    return ExitCode.USAGE if usage else code_of(error)
+
+
+def be_quiet() -> None:
+    """Whoever read our output is gone; what is still buffered goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def code_of(error: BaseException) -> ExitCode:
     """The exit code for what ended a command."""
     if isinstance(error, Terminated):
@@ -82,3 +119,19 @@ def line_of(error: BaseException) -> str:
         return f"error: {where}{error.strerror}"
     what = shown(f"{type(error).__name__}: {error}")
     return f"error: Swingby failed: {what}. Run the command again with --debug for the details"
+
+
+def _usage_line(error: BaseException, message: str) -> str:
+    """Empty where the help was printed instead."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "swingby"
+    return f"error: {shown(message.rstrip('.'))}. See `{command} --help`" if message else ""
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    del number, frame
+    raise Terminated
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")

@@ -8,7 +8,7 @@ import swingby
 from swingby import sessions
 from swingby.doors.cli.command import Invocation
 from swingby.doors.cli.ending import ExitCode
-from swingby.doors.cli.quantities import number, size
+from swingby.doors.cli.quantities import counted, size
 from swingby.doors.cli.running import follow
 from swingby.doors.cli.terminal import shown
 from swingby.doors.cli.waiting import Waiting
@@ -16,7 +16,7 @@ from swingby.errors import ManifestNotFoundError, UrlError
 from swingby.keeper.protocol import Evict
 
 UrlArgument = Annotated[
-    str | None, typer.Argument(metavar="[URL]", help="Directory, or s3://bucket/prefix.", show_default=False)
+    str | None, typer.Argument(metavar="URL", help="Directory, or s3://bucket/prefix.", show_default=False)
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Everything.", show_default=False)]
 
@@ -35,11 +35,11 @@ def evict(invocation: Invocation, url: UrlArgument = None, everything: AllOption
         invocation.out.print(own if url else "Nothing is on any level.", soft_wrap=True)
         return ExitCode.DONE
     invocation.out.print(
-        f"Evicted {what}: {number(facts['segments'])} segments, {size(facts['bytes'])}.", soft_wrap=True
+        f"Evicted {what}: {counted(facts['segments'], 'segment')}, {size(facts['bytes'])}.", soft_wrap=True
     )
     if facts["kept"]:
         invocation.out.print(
-            f"{number(facts['kept'])} segments stay: they are pinned, or being filled.", style="yellow", soft_wrap=True
+            f"What stays: {counted(facts['kept'], 'segment')}, pinned or being filled.", style="yellow", soft_wrap=True
         )
     return ExitCode.NO if facts["kept"] else ExitCode.DONE
 

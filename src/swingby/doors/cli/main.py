@@ -1,142 +1,37 @@
-"""The entry point: `swingby`."""
+"""The entry point: `swingby`.
 
-import contextlib
-import importlib
-import importlib.util
+It loads little itself, so that Ctrl-C ends a command quietly even while its modules are loaded.
+"""
+
 import os
 import signal
 import sys
-import traceback
-from typing import Annotated, Any, NoReturn
+from types import FrameType
+from typing import NoReturn
 
-import typer
-
-from swingby import __version__
-from swingby.doors.cli import command
-from swingby.doors.cli.clean import clean
-from swingby.doors.cli.command import DebugOption, HomeOption, SetOption
-from swingby.doors.cli.demo.command import demo
-from swingby.doors.cli.doctor.command import doctor
-from swingby.doors.cli.ending import ExitCode, Terminated, code_of, line_of
-from swingby.doors.cli.evict import evict
-from swingby.doors.cli.status import status
-from swingby.doors.cli.stop import stop
-from swingby.doors.cli.terminal import consoles, shown
-from swingby.doors.cli.verify import verify
-from swingby.doors.cli.warm import warm
-
-COMMANDS: dict[str, command.Run] = {
-    "demo": demo,
-    "status": status,
-    "warm": warm,
-    "verify": verify,
-    "evict": evict,
-    "clean": clean,
-    "stop": stop,
-    "doctor": doctor,
-}
-BENCH = "swingby.bench.command"
-BENCH_HELP = "Measure this machine: Swingby against limits and peers."
-EPILOG = (
-    "Exit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 not found, 4 access denied, 5 the base is down, "
-    "6 no keeper, 7 wrong bytes, 130 interrupted."
-)
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def main() -> NoReturn:
     """Run the command line and exit; no traceback reaches the user unless --debug asks for it."""
+    before = signal.signal(signal.SIGINT, _leave)
+    from swingby.doors.cli import application, ending
+
     arguments = sys.argv[1:]
     try:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _terminate)
-        code = _run(arguments)
+        signal.signal(signal.SIGINT, before)
+        ending.prepare()
+        code = application.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        _be_quiet()
-        code = ExitCode.DONE
-    except (Exception, KeyboardInterrupt, Terminated) as error:
-        code = _report(error, arguments)
+        ending.be_quiet()
+        code = ending.ExitCode.DONE
+    except (Exception, KeyboardInterrupt, ending.Terminated) as error:
+        code = ending.report(error, debug="--debug" in arguments)
     sys.exit(code)
 
 
-def build(arguments: list[str]) -> typer.Typer:
-    """The application. What `bench` needs is imported only when the arguments name it."""
-    app = typer.Typer(
-        help="Any dataset at memory speed, in front of the storage it lies on.",
-        epilog=EPILOG,
-        add_completion=False,
-        no_args_is_help=True,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.callback()(_remember)
-    for name, function in COMMANDS.items():
-        command.add(app, name, function)
-    _add_bench(app, arguments)
-    return app
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"swingby {__version__}")
-        raise typer.Exit
-
-
-Version = Annotated[
-    bool,
-    typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.", show_default=False),
-]
-
-
-def _remember(
-    context: typer.Context,
-    home: HomeOption = None,
-    assignments: SetOption = None,
-    debug: DebugOption = False,
-    version: Version = False,
-) -> None:
-    del debug, version
-    context.obj = {"home": home, "assignments": assignments}
-
-
-def _add_bench(app: typer.Typer, arguments: list[str]) -> None:
-    if importlib.util.find_spec(BENCH) is None:
-        return
-    if "bench" in arguments:
-        with contextlib.suppress(ImportError):
-            app.add_typer(importlib.import_module(BENCH).app, name="bench", help=BENCH_HELP)
-    else:
-        app.add_typer(typer.Typer(), name="bench", help=BENCH_HELP)
-
-
-def _run(arguments: list[str]) -> int:
-    found: Any = build(arguments)(args=arguments, prog_name="swingby", standalone_mode=False)
-    return int(found) if isinstance(found, int) else ExitCode.DONE
-
-
-def _report(error: BaseException, arguments: list[str]) -> int:
-    """Say what ended the command; its exit code."""
-    console = consoles()[1]
-    usage = getattr(error, "format_message", None)  # what the parser of the command line raises
-    with contextlib.suppress(BrokenPipeError):
-        if isinstance(error, KeyboardInterrupt | Terminated | typer.Abort):
-            return ExitCode.INTERRUPTED if isinstance(error, typer.Abort) else code_of(error)
-        if "--debug" in arguments:
-            traceback.print_exception(error)
-        text = _usage_line(usage()) if usage else line_of(error)
-        console.print(text, style="red", soft_wrap=True, end="\n" if text else "")
-    return ExitCode.USAGE if usage else code_of(error)
-
-
-def _usage_line(message: str) -> str:
-    """Empty where the help was printed instead."""
-    return f"error: {shown(message)} See `swingby --help`" if message else ""
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """Nothing was begun yet."""
     del number, frame
-    raise Terminated
-
-
-def _be_quiet() -> None:
-    """Whoever read our output is gone; what is still buffered goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os._exit(INTERRUPTED)

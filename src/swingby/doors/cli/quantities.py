@@ -50,9 +50,14 @@ def share(ratio: float) -> str:
     return f"{100 * ratio:.1f} %"
 
 
+def counted(count: int, noun: str) -> str:
+    """So many of something: "1 segment", "12 segments"."""
+    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
+
+
 def objects(count: int) -> str:
     """So many objects: "1 object", "33,878 objects"."""
-    return f"{number(count)} object{'' if count == 1 else 's'}"
+    return counted(count, "object")
 
 
 def digits(value: float) -> str:

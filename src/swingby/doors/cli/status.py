@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from swingby.doors.cli.command import Invocation
-from swingby.doors.cli.quantities import duration, number, share, size
+from swingby.doors.cli.quantities import counted, duration, number, objects, share, size
 from swingby.doors.cli.running import Running
 from swingby.doors.cli.terminal import shown
+
+WIDE = 60  # columns of a terminal that shows all of the table
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.", show_default=False)]
 
@@ -42,58 +44,56 @@ def with_ratios(facts: dict[str, Any]) -> dict[str, Any]:
 
 def _show(out: Console, facts: dict[str, Any]) -> None:
     alive = duration(max(1.0, time.time() - facts["started_at"]))
-    out.print(f"Keeper {facts['process']} of {shown(facts['home'])}, for {alive}.")
-    out.print(f"{number(facts['clients'] - 1)} other connections, {number(facts['plans'])} plans.\n", soft_wrap=True)
-    out.print(_levels(facts["levels"]))
-    if facts["bases"]:
-        out.print(_bases(facts["bases"]))
+    others = f"{counted(facts['clients'] - 1, 'other connection')}, {counted(facts['plans'], 'plan')}"
+    _say(out, f"Keeper {facts['process']} of {shown(facts['home'])}, for {alive}; {others}.\n")
+    out.print(_levels(facts["levels"], out.width))
+    _say(out, "")
+    for name, level in facts["levels"].items():
+        _say(out, f"{name} lies in {shown(level['directory'])}.")
+        if level["bad_chunks"]:
+            _say(out, f"{name}: {counted(level['bad_chunks'], 'bad chunk')} quarantined.", "red")
+    for name in {"memory", "burst"} - facts["levels"].keys():
+        _say(out, f"{name} is off; `swingby doctor` says why.", "yellow")
+    for name, base in facts["bases"].items():
+        if base["requests"]:
+            _say(out, _of_base(shown(name), base), "red" if base["failures"] else "")
     delivered, spill = facts["delivered"], facts["spill"]
-    out.print(
-        f"Delivered {size(delivered['bytes'])} in {number(delivered['samples'])} objects; "
+    _say(
+        out,
+        f"Delivered {size(delivered['bytes'])} in {objects(delivered['samples'])}; "
         f"read {size(facts['base_bytes'])} from bases; saved them {size(facts['saved_bytes'])} "
         f"({share(facts['byte_hit_ratio'])}).",
-        soft_wrap=True,
     )
     if spill["waiting_segments"]:
-        out.print(f"{number(spill['waiting_segments'])} segments wait to be copied to the burst level.")
+        _say(out, f"Still to be copied to the burst level: {counted(spill['waiting_segments'], 'segment')}.")
 
 
-def _levels(levels: dict[str, Any]) -> Table:
-    table = _table("Level", "Used", "Budget", "Segments", "Hit rate", "Evicted", "Bad chunks", "Where")
+def _say(out: Console, text: str, style: str = "") -> None:
+    out.print(text, style=style, soft_wrap=True)
+
+
+def _levels(levels: dict[str, Any], width: int) -> Table:
+    """A row for every level; on a narrow terminal less of it."""
+    names = ("Level", "Used", "Budget", "Hit rate", "Segments", "Evicted")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    columns = len(names) if width >= WIDE else names.index("Segments")
+    for name in names[:columns]:
+        table.add_column(name, justify="left" if name == "Level" else "right", no_wrap=True)
     for name, level in levels.items():
-        table.add_row(
+        cells = (
             name,
             size(level["used_bytes"]),
             size(level["budget_bytes"]),
-            number(level["segments"]),
             "—" if level["hit_ratio"] is None else share(level["hit_ratio"]),
+            number(level["segments"]),
             number(level["evicted_segments"]),
-            number(level["bad_chunks"]),
-            shown(level["directory"]),
         )
-    for name in {"memory", "burst"} - levels.keys():
-        table.add_row(name, "off", "", "", "", "", "", "see `swingby doctor`")
+        table.add_row(*cells[:columns])
     return table
 
 
-def _bases(bases: dict[str, Any]) -> Table:
-    table = _table("Base", "Requests", "Read", "Failed", "Latency", "Copied to burst")
-    for name, base in bases.items():
-        table.add_row(
-            shown(name),
-            number(base["requests"]),
-            size(base["bytes"]),
-            number(base["failures"]),
-            duration(base["latency_seconds"]) if base["latency_seconds"] else "—",
-            "no, it is as near" if base["near"] else "yes",
-        )
-    return table
-
-
-def _table(*columns: str) -> Table:
-    """Text to the left in the first and last columns, numbers to the right between them."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in columns:
-        is_text = name in {columns[0], columns[-1]}
-        table.add_column(name, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
-    return table
+def _of_base(name: str, base: dict[str, Any]) -> str:
+    latency = f", {duration(base['latency_seconds'])} each" if base["latency_seconds"] else ""
+    copied = "as near as the burst level: not copied there" if base["near"] else "copied to the burst level"
+    failed = f", {number(base['failures'])} failed" if base["failures"] else ""
+    return f"{name}: {counted(base['requests'], 'request')}{latency}{failed}, {size(base['bytes'])} read; {copied}."

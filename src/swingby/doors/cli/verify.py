@@ -5,7 +5,7 @@ import json
 from swingby import sessions
 from swingby.doors.cli.command import Invocation
 from swingby.doors.cli.ending import ExitCode
-from swingby.doors.cli.quantities import number, size
+from swingby.doors.cli.quantities import counted, number, size
 from swingby.doors.cli.running import follow
 from swingby.doors.cli.status import JsonOption
 from swingby.doors.cli.waiting import Waiting
@@ -24,7 +24,7 @@ def verify(invocation: Invocation, as_json: JsonOption = False) -> int:
         print(json.dumps(facts, indent=2))
     else:
         invocation.out.print(
-            f"{number(facts['chunks'])} chunks in {number(facts['segments'])} segments checked, {size(facts['bytes'])}."
+            f"{counted(facts['chunks'], 'chunk')} in {counted(facts['segments'], 'segment')} checked, {size(facts['bytes'])}."
         )
         if facts["bad_chunks"]:
             bad = number(facts["bad_chunks"])

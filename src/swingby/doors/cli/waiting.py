@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Task, TaskID
 
 REFRESH_A_SECOND = 8
+WIDE = 80  # columns of a terminal that has room for a bar
 
 
 class Waiting:
@@ -25,10 +26,11 @@ class Waiting:
     """
 
     def __init__(self, console: Console, what: str) -> None:
+        bar = [BarColumn(bar_width=30)] if console.width >= WIDE else []
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            *bar,
             _Done(),
             console=console,
             transient=True,

@@ -91,8 +91,8 @@ def _tell(invocation: Invocation, facts: dict[str, Any], seconds: float) -> int:
     evicted = total - present - facts["failed"] - facts["left_out"]
     if evicted > 0:
         complain(
-            f"{objects(evicted)} had to leave again: the levels are smaller than the dataset. "
-            "Raise memory.budget_bytes or burst.budget_bytes, or choose a part with --include."
+            f"{objects(evicted)} had to leave again: the levels have no room for all of it. `swingby doctor` shows what limits "
+            "them; or choose a part with --include."
         )
     return ExitCode.NO
 

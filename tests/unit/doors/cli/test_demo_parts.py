@@ -97,7 +97,7 @@ def test_gains_are_no_losses_and_losses_are_said_first_word():
     gains = sentences([1.0] * 3, 0.5, [0.1] * 2)
     assert [one for one in gains if one.startswith(SLOWER)] == [
         (
-            "Slower: 100 objects were listed once, for both sides, in 200 ms; 100 ms of that, for saving the listing, "
+            "Slower: listing 100 objects, once for both sides, took 200 ms; 100 ms of that, for saving the listing, "
             "a plain program does not need."
         )
     ]

@@ -45,6 +45,13 @@ def test_what_does_not_fit_is_said():
     assert "larger than what is kept" in sentences(BUDGETS, near(bytes=20 * GB), 110e-6, Fetch())[-1]
 
 
+def test_memory_that_is_not_free_is_not_promised():
+    text = sentences(BUDGETS._replace(memory_now=GB // 2), near(), 110e-6, Fetch())
+    assert "at the moment up to 500 MB" in text[0]
+    assert "larger than what is kept" in text[-1]
+    assert "at the moment" not in sentences(BUDGETS._replace(memory_now=9 * GB), near(), 110e-6, Fetch())[0]
+
+
 def test_levels_that_are_off_are_said_to_be_off():
     text = " ".join(sentences(Budgets(0, 0, "", "", 0.1), far(), None, Fetch()))
     assert "Nothing is kept in memory" in text

@@ -23,15 +23,23 @@ from swingby.errors import ConfigError
 REPORT = "swingby-demo.html"
 BYTES_MAX = "4GiB"
 EPOCHS = 3
+LATENCY_MS_MAX = 10_000.0  # ten seconds a request: nobody waits for more
 
 UrlArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[URL]", help="Directory, or s3://bucket/prefix; else Python's own library.", show_default=False
+        metavar="URL", help="Directory, or s3://bucket/prefix; else Python's own library.", show_default=False
     ),
 ]
 LatencyOption = Annotated[
-    float, typer.Option("--latency-ms", min=0.0, metavar="MS", help="Stand for a far base: wait before each request.")
+    float,
+    typer.Option(
+        "--latency-ms",
+        min=0.0,
+        max=LATENCY_MS_MAX,
+        metavar="MS",
+        help="Stand for a far base: wait before each request.",
+    ),
 ]
 EpochsOption = Annotated[int, typer.Option("--epochs", min=2, max=100, metavar="N", help="On each side.")]
 ReportOption = Annotated[str, typer.Option("--report", metavar="PATH", help="Where the HTML report goes.")]
@@ -50,9 +58,9 @@ def demo(
     report: ReportOption = REPORT,
     as_json: JsonOption = False,
 ) -> int:
-    """Load real files three epochs file by file and three through Swingby; compare, check every byte, write a report.
+    """Load real files, file by file and through Swingby; compare, check every byte, write a report.
 
-    It uses a home of its own and removes it afterwards. Exit code 1: bytes were wrong.
+    Three epochs on each side, in the same random order; then all it kept is removed. Exit code 1: bytes were wrong.
     """
     choice = Choice(url or "", include or [], exclude or [], _size(bytes_max))
     if url is None:
@@ -78,9 +86,17 @@ def _size(text: str) -> int:
 
 
 def _refuse_early(report: str) -> None:
-    """Find out that the report cannot be written before a minute was spent on it."""
+    """Find out that the report cannot be written before a minute was spent on it.
+
+    Raises:
+        ConfigError: it cannot.
+    """
     is_new = not os.path.exists(report)
-    with open(report, "a", encoding="utf-8"):
-        pass
+    try:
+        with open(report, "a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        text = f"the report cannot be written to {shown(report) or repr(report)}: {error.strerror}"
+        raise ConfigError(text, remedy="Name another file with --report") from None
     if is_new:
         os.unlink(report)

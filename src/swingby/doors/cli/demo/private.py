@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import tempfile
 import time
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS_MAX = 60.0
 SETTLE_POLL_SECONDS = 0.02
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class WatchedClient(KeeperClient):
@@ -92,25 +94,40 @@ def private(settings: Settings, hooks: Hooks) -> Iterator[Private]:
     """
     for one in removal.abandoned_demos(settings):
         removal.remove_home(one)
-    mine = msgspec.structs.replace(
-        settings, home=_make_home(settings), keeper=msgspec.structs.replace(settings.keeper, mode="inline")
-    )
+    with contextlib.ExitStack() as ends:
+        with _uninterrupted():  # what is begun is also registered to be ended
+            inline = msgspec.structs.replace(settings.keeper, mode="inline")
+            mine = msgspec.structs.replace(settings, home=_make_home(settings), keeper=inline)
+            ends.callback(_remove, mine, settings)
+            connector = InlineConnector(mine, hooks)
+            ends.callback(connector.close)
+            session = Session(mine, connector, hooks)
+            session.client = client = WatchedClient(connector)
+            ends.callback(client.close)
+            sessions.adopt(session)
+            ends.callback(sessions.forget, session)
+        yield Private(mine, connector, client)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Signals that end a command come when the block is through."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in ENDING_SIGNALS}
     try:
-        connector = InlineConnector(mine, hooks)
-        session = Session(mine, connector, hooks)
-        session.client = client = WatchedClient(connector)
-        sessions.adopt(session)
-        try:
-            yield Private(mine, connector, client)
-        finally:
-            sessions.forget(session)
-            client.close()
-            connector.close()
+        yield
     finally:
-        removal.remove_home(mine)
-        if os.path.dirname(mine.home) == settings.home:
-            with contextlib.suppress(OSError):
-                os.rmdir(settings.home)  # where this was its first use
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
+
+
+def _remove(mine: Settings, settings: Settings) -> None:
+    removal.remove_home(mine)
+    if os.path.dirname(mine.home) == settings.home:
+        with contextlib.suppress(OSError):
+            os.rmdir(settings.home)  # where this was its first use
 
 
 def _make_home(settings: Settings) -> str:

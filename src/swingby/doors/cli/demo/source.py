@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from swingby import assemble
-from swingby.core.object import key_bytes, key_text
+from swingby.core.object import key_bytes
 from swingby.core.url import parse
 from swingby.doors.cli.quantities import number, objects, size
 from swingby.doors.cli.terminal import shown
@@ -72,7 +72,7 @@ class Source:
     @property
     def directory(self) -> str:
         """Of files; empty for a remote base."""
-        return "/" + key_text(self._prefix) if self._is_files else ""
+        return os.fsdecode(b"/" + self._prefix) if self._is_files else ""
 
     def unreadable(self, keys: Sequence[str]) -> list[str]:
         """Keys of files that this user may not read.
@@ -121,5 +121,5 @@ class Source:
 
         return read
 
-    def _path(self, key: str) -> str:
-        return "/" + key_text(self._prefix) + key
+    def _path(self, key: str) -> bytes:
+        return b"/" + self._prefix + key_bytes(key)

@@ -86,10 +86,10 @@ def _of_room(results: Results) -> str:
 
 
 def _of_listing(listing: Listing) -> str:
-    text = f"{objects(listing.objects)} were listed once, for both sides, in {duration(listing.by_swingby)}"
+    text = f"listing {objects(listing.objects)}, once for both sides, took {duration(listing.by_swingby)}"
     saving = listing.by_swingby - listing.by_file
     if saving <= 0:
-        return f"{text}."
+        return f"{text[0].upper()}{text[1:]}."
     return f"{SLOWER} {text}; {duration(saving)} of that, for saving the listing, a plain program does not need."
 
 

@@ -2,15 +2,16 @@
 
 import json
 import os
+import textwrap
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from swingby import assemble
+from swingby.config import Settings
 from swingby.doors.cli.command import Invocation
 from swingby.doors.cli.doctor import disk, plan, reach, system
 from swingby.doors.cli.doctor.finding import Finding, State
@@ -21,14 +22,15 @@ from swingby.doors.cli.terminal import shown
 from swingby.doors.cli.waiting import Waiting
 from swingby.errors import SwingbyError
 from swingby.keeper.place import place_of
-from swingby.levels.room import usable_memory_bytes
+from swingby.levels.room import MemoryRoom, usable_memory_bytes
 
 SECRETS = ("s3.access_key_id", "s3.secret_access_key", "s3.session_token")
+MARGIN_WIDTH_MIN = 20  # columns, where a terminal says it has none
 MARKS = {State.OK: ("ok", "green"), State.NOTE: ("note", "yellow"), State.PROBLEM: ("problem", "bold red")}
 
 UrlArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[URL]", help="A base to look at: directory, or s3://bucket/prefix.", show_default=False),
+    typer.Argument(metavar="URL", help="A base to look at: directory, or s3://bucket/prefix.", show_default=False),
 ]
 
 
@@ -93,8 +95,9 @@ def _budgets(invocation: Invocation, running: Running | None) -> plan.Budgets:
         except SwingbyError:
             levels = {}
         held = {name: level["budget_bytes"] for name, level in levels.items()}
+        used = levels["memory"]["used_bytes"] if "memory" in levels else 0
         why = "as the running keeper was started"
-        return plan.Budgets(held.get("memory", 0), held.get("burst", 0), why, why, floor)
+        return plan.Budgets(held.get("memory", 0), held.get("burst", 0), why, why, floor, used + _room(settings))
     place = place_of(settings)
     memory = burst = 0
     root = os.path.dirname(place.memory)
@@ -109,7 +112,13 @@ def _budgets(invocation: Invocation, running: Running | None) -> plan.Budgets:
         share = int(usable_memory_bytes() * assemble.MEMORY_SHARE)
         memory_why = "a quarter of what this process may use" if memory >= share else "as far as the tmpfs holds it"
     burst_why = "as burst.budget_bytes says" if settings.burst.budget_bytes else "half of what is free on its disk"
-    return plan.Budgets(memory, burst, memory_why, burst_why, floor)
+    return plan.Budgets(memory, burst, memory_why, burst_why, floor, _room(settings))
+
+
+def _room(settings: Settings) -> int:
+    """Bytes that memory could take now."""
+    root = os.path.dirname(place_of(settings).memory)
+    return max(0, MemoryRoom(root, settings.memory.headroom_bytes).free_bytes()) if os.path.isdir(root) else 0
 
 
 def _settings(invocation: Invocation) -> list[tuple[str, str, str]]:
@@ -130,18 +139,34 @@ def _show(out: Console, report: Report) -> None:
     for check in report.checks:
         mark, style = MARKS[check.state]
         out.print(Text.assemble((f"{mark:<9}", style), (check.name, "bold")))
-        out.print(Padding(Text(_sentence(check.text)), (0, 0, 0, 9), expand=False))
+        _indented(out, _sentence(check.text), " " * 9)
         if check.remedy:
-            out.print(Padding(Text(_sentence(check.remedy), style=style), (0, 0, 0, 9), expand=False))
+            _indented(out, _sentence(check.remedy), " " * 9, style)
     if report.settings:
         out.print(Text("\nSettings that are not defaults", style="bold"))
         for key, value, source in report.settings:
-            out.print(Padding(Text(f"{key} = {value}, from {source}"), (0, 0, 0, 2), expand=False))
+            _indented(out, f"{key} = {value}, from {source}", "  ")
     out.print(Text("\nWhat Swingby will do", style="bold"))
     for sentence in report.plan:
-        out.print(Padding(Text(f"• {sentence}"), (0, 0, 0, 2), expand=False))
+        _indented(out, f"• {sentence}", "  ")
+
+
+def _indented(out: Console, text: str, margin: str, style: str = "") -> None:
+    """Whole words in every line, so that a path can be copied."""
+    hanging = margin + "  " if text.startswith("•") else margin
+    lines = textwrap.wrap(
+        text,
+        max(MARGIN_WIDTH_MIN, out.width),
+        initial_indent=margin,
+        subsequent_indent=hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    out.print("\n".join(lines), style=style, soft_wrap=True)
 
 
 def _sentence(text: str) -> str:
-    whole = text[:1].upper() + text[1:] if text[:1].islower() and not text.startswith("/") else text
+    """With a capital, unless it begins with a path, a URL or a setting."""
+    first = text.partition(" ")[0]
+    whole = text[:1].upper() + text[1:] if first.isalpha() else text
     return whole if whole.endswith((".", "!", "?")) else whole + "."

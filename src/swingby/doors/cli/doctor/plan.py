@@ -19,6 +19,7 @@ class Budgets(NamedTuple):
         memory, burst: of levels 1 and 2.
         memory_why, burst_why: how they came about.
         floor_ratio: of the disk, kept free.
+        memory_now: what level 1 could hold now, as memory is free; None: its budget.
     """
 
     memory: int
@@ -26,6 +27,12 @@ class Budgets(NamedTuple):
     memory_why: str
     burst_why: str
     floor_ratio: float
+    memory_now: int | None = None
+
+    @property
+    def kept(self) -> int:
+        """Bytes that level 1 holds at most, now."""
+        return self.memory if self.memory_now is None else min(self.memory, self.memory_now)
 
 
 def sentences(budgets: Budgets, reach: Reach | None, burst_seconds: float | None, fetch: Fetch) -> list[str]:
@@ -54,7 +61,10 @@ def is_near(reach: Reach, burst_seconds: float | None) -> bool:
 def _of_memory(budgets: Budgets) -> str:
     if not budgets.memory:
         return "Nothing is kept in memory: every read goes to the burst level or the base."
-    return f"Up to {size(budgets.memory)} are kept in memory ({budgets.memory_why}), read without a copy by every process of yours."
+    text = f"Up to {size(budgets.memory)} are kept in memory ({budgets.memory_why}), read without a copy by every process of yours"
+    if budgets.kept < budgets.memory:
+        return f"{text}; at the moment up to {size(budgets.kept)}, because no more memory is free."
+    return f"{text}."
 
 
 def _of_burst(budgets: Budgets) -> str:
@@ -92,7 +102,7 @@ def _of_flight(reach: Reach, fetch: Fetch) -> str:
 
 def _of_fit(budgets: Budgets, reach: Reach, burst_seconds: float | None) -> str:
     what = f"{objects(reach.objects)}, {size(reach.bytes)}"
-    if reach.bytes <= budgets.memory:
+    if reach.bytes <= budgets.kept:
         return f"The dataset ({what}) fits into memory: from the second epoch on the base is asked for nothing."
     if reach.bytes <= budgets.burst and not is_near(reach, burst_seconds):
         return f"The dataset ({what}) fits on the burst level: from the second epoch on the base is asked for nothing."

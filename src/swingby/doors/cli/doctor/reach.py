@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -144,9 +145,7 @@ def _latency(opened: Base, listed: Listed) -> float:
 def _past_cache(keys: list[bytes]) -> float | None:
     """The same past the page cache: what tells whether files lie nearer than the burst level."""
     step = max(1, len(keys) // LATENCY_READS)
-    return read_seconds(
-        BlockReader(direct=True), ["/" + key.decode("utf-8", "surrogateescape") for key in keys[::step]]
-    )
+    return read_seconds(BlockReader(direct=True), [os.fsdecode(b"/" + key) for key in keys[::step]])
 
 
 def _judge_latency(opened: Base, listed: Listed, latency: float, far: float | None) -> Finding:
