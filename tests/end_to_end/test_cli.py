@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,6 +17,8 @@ import pytest
 
 from swingby import config
 from swingby.doors.cli import running
+from swingby.doors.cli.application import COMMANDS
+from swingby.doors.cli.ending import ExitCode
 from swingby.doors.cli.running import Running
 from swingby.keeper import client
 from swingby.keeper.place import place_of
@@ -447,3 +451,28 @@ def test_help_names_every_command(cli):
         assert "--home" in cli(name, "--help").stdout
     assert time.monotonic() - started < 60
     assert cli("--version").stdout.startswith("swingby ")
+
+
+# -- its document ------------------------------------------------------------------------------------------------------
+
+
+def document():
+    with open(os.path.join(os.path.dirname(__file__), "..", "..", "docs", "cli.md"), encoding="utf-8") as file:
+        return file.read()
+
+
+def test_the_commands_of_the_document_run(cli, tmp_path):
+    for name in ("a.jpg", "b.jpg", "broken/c.jpg"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).write_bytes(random.Random(name).randbytes(5000))
+    blocks = re.findall(r"^```bash\n(.*?)^```", document(), re.DOTALL | re.MULTILINE)
+    lines = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    assert {line[1] for line in lines} == set(COMMANDS) | {"bench"}
+    for program, *arguments in lines:
+        assert program == "swingby"
+        cli(*arguments, code=None if arguments[0] == "doctor" else 0)  # it may find this machine short of something
+
+
+def test_the_exit_codes_of_the_document_are_all_there_are():
+    rows = re.findall(r"^\| ([\d, ]+) \|", document(), re.MULTILINE)
+    assert {int(code) for row in rows for code in row.split(",")} == set(ExitCode)
