@@ -424,3 +424,13 @@ def test_aligned_sizes_are_whole_cache_lines():
 def test_assigning_nothing_is_no_pack():
     empty = Entries([], np.zeros(0, np.uint64), np.zeros((0, 16), np.uint8))
     assert len(assign(ORIGIN, PREFIX, empty).packs) == 0
+
+
+@pytest.mark.parametrize("count", [1_000, 1 << 40, (1 << 64) - 1])
+def test_a_shard_whose_sections_do_not_fit_is_no_shard(count):
+    store = Store()
+    made({b"a": (1, versions(1))}, store)
+    data = bytearray(next(iter(store.files.values())))
+    data[16:24] = count.to_bytes(8, "little")
+    with pytest.raises(FormatError, match="do not fit"):
+        Shard(memoryview(data))

@@ -69,10 +69,13 @@ class Shard:
         if places != sorted(places) or places[-1] != len(data):
             raise FormatError("a manifest shard has the wrong length")
         rows, versions, packs, offsets, keys, end = places
-        self.rows = np.frombuffer(data, "<u4", count * 4, rows).reshape(count, 4)
-        self.versions = np.frombuffer(data, np.uint8, count * 16, versions).reshape(count, 16)
-        self.packs = np.frombuffer(data, PACK_DTYPE, pack_count, packs)
-        blocks = np.frombuffer(data, "<u4", (keys - offsets) // 4, offsets)[: -(-count // 16) + 1]
+        try:
+            self.rows = np.frombuffer(data, "<u4", count * 4, rows).reshape(count, 4)
+            self.versions = np.frombuffer(data, np.uint8, count * 16, versions).reshape(count, 16)
+            self.packs = np.frombuffer(data, PACK_DTYPE, pack_count, packs)
+            blocks = np.frombuffer(data, "<u4", (keys - offsets) // 4, offsets)[: -(-count // 16) + 1]
+        except (ValueError, OverflowError):
+            raise FormatError("the sections of a manifest shard do not fit into it") from None
         self.keys = Keys(blocks, data[keys:end], count)
 
     def __len__(self) -> int:
