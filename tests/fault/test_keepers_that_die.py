@@ -116,3 +116,14 @@ def test_a_janitor_whose_round_fails_in_one_part_does_the_others(home, tmp_path)
         found.keeper.each_round = failing
         swingby.open("memory://x/data", settings=found.settings)[0]
         until(lambda: not found.facts()["levels"]["burst"]["used_bytes"], 5.0, "nothing is copied down")
+
+
+def test_reports_of_impossible_numbers_do_not_end_status(home):
+    with inline(home, base=MemoryBase({b"data/a": bytes(1000)})) as found:
+        digest = swingby.open("memory://x/data", settings=found.settings).manifest
+        for number in ((1 << 63) - 1, -(1 << 63)):
+            for _ in range(3):
+                with found.session.client.exchange() as exchange:
+                    exchange.send(Touched(digest, b"", number, number), 5)
+                    exchange.send(protocol.Status(), 5)
+                    assert exchange.receive(5).message.facts["delivered"] == {"samples": 0, "bytes": 0}

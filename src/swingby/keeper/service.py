@@ -44,6 +44,7 @@ BURST_BYTES_MAX = 64 << 20
 TICK_SECONDS = 0.25  # how late a deadline may be noticed
 INLINE_INDICES_MAX = 2048  # longer requests are planned outside the server's thread
 PROGRESS_SECONDS = 0.2
+TOUCHED_MAX = 1 << 50  # samples or bytes a report; their sum must fit into a message
 
 log = logging.getLogger("swingby")
 
@@ -214,6 +215,8 @@ class Keeper:
 
     def _touched(self, connection: Connection, message: protocol.Touched) -> None:
         del connection
+        if not (0 <= message.hits <= TOUCHED_MAX and 0 <= message.hit_bytes <= TOUCHED_MAX):
+            raise ProtocolError("no client reads so much between two reports")
         self.control.count_hits(message.hits, message.hit_bytes)
         memory = self.engine.levels.memory
         if memory:
