@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from swingby.testing.campaign import bases, flips, forks, kills, power, remains
+from swingby.testing.campaign import bases, flips, forks, fuzz, kills, power, remains
 from swingby.testing.campaign.ground import ROOT, SHARED_MEMORY
 from swingby.testing.campaign.job import Job
 
@@ -38,6 +38,7 @@ PARTS = {
     "flips": Part(flips.run, 2000, 12, "a flipped bit"),
     "power": Part(power.run, 200, 4, "a power cut"),
     "bases": Part(bases.run, 100, 5, "a base that fails in one way"),
+    "fuzz": Part(fuzz.run, 500, 20, "an attack at the socket"),
     "forks": Part(forks.run, 50, 1, "a storm of 20 forked and 2 spawned children"),
 }
 
