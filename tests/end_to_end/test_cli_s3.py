@@ -11,6 +11,7 @@ import pytest
 
 from swingby import assemble, config
 from swingby.assemble import Hooks
+from swingby.doors.cli.running import Running
 from swingby.keeper.protocol import Location
 from swingby.testing import ceph as ceph_s3
 
@@ -39,7 +40,8 @@ def cli(home, access):
         return done
 
     yield run
-    run("stop")
+    if keeper := Running.find(config.load({"home": home})):
+        keeper.stop()
 
 
 @pytest.fixture
