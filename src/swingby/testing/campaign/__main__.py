@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from swingby.testing.campaign import bases, flips, forks, fuzz, kills, power, remains
+from swingby.testing.campaign import bases, flips, forks, fuzz, kills, places, power, remains
 from swingby.testing.campaign.ground import ROOT, SHARED_MEMORY
 from swingby.testing.campaign.job import Job
 
@@ -39,6 +39,7 @@ PARTS = {
     "power": Part(power.run, 200, 4, "a power cut"),
     "bases": Part(bases.run, 100, 5, "a base that fails in one way"),
     "fuzz": Part(fuzz.run, 500, 20, "an attack at the socket"),
+    "places": Part(places.run, 100, 10, "a bad place for a home or level"),
     "forks": Part(forks.run, 50, 1, "a storm of 20 forked and 2 spawned children"),
 }
 
