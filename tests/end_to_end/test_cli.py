@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import random
@@ -393,10 +394,11 @@ def silent_server():
         yield f"http://127.0.0.1:{server.getsockname()[1]}", server
 
 
-def test_ctrl_c_ends_with_130_and_breaks_nothing(cli, folder, silent_server):
+@pytest.mark.parametrize("command", ["warm", "demo", "doctor", "evict"])
+def test_ctrl_c_ends_with_130_and_breaks_nothing(cli, folder, silent_server, command):
     endpoint, server = silent_server
     access = [f"--set=s3.{name}" for name in (f"endpoint={endpoint}", "access_key_id=x", "secret_access_key=y")]
-    started = cli.start("warm", "s3://bucket/prefix", *access)
+    started = cli.start(command, "s3://bucket/prefix", *access)
     server.settimeout(20)
     connection, _ = server.accept()
     connection.recv(1)  # the keeper asks, so the client waits
@@ -407,7 +409,9 @@ def test_ctrl_c_ends_with_130_and_breaks_nothing(cli, folder, silent_server):
     connection.close()
     assert started.returncode == 130
     assert "Traceback" not in said + complained
-    cli("warm", str(folder))
+    assert not glob.glob(os.path.join(cli.home, "demo-*"))
+    if command == "warm":
+        cli("warm", str(folder))
 
 
 def test_a_base_that_is_down_is_said_within_a_moment_by_doctor(cli):

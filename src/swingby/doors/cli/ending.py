@@ -93,6 +93,14 @@ def report(error: BaseException, *, debug: bool) -> int:
     return ExitCode.USAGE if usage else code_of(error)
 
 
+def leave(code: int) -> NoReturn:
+    """Exit at once: nobody waits for threads that wait for a base."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
 def be_quiet() -> None:
     """Whoever read our output is gone; what is still buffered goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -52,12 +52,17 @@ def remove(settings: Settings) -> None:
 
 
 def remove_home(settings: Settings) -> None:
-    """Remove what was written for one home, and the folders above that are empty then. Errors as `remove`."""
+    """Remove what was written for one home that no process holds. Errors as `remove`."""
+    with _held(place_of(settings)):
+        remove_directories(settings)
+
+
+def remove_directories(settings: Settings) -> None:
+    """Remove what was written for one home, held or not, and the folders above that are empty then."""
     place = place_of(settings)
-    with _held(place):
-        for path in assemble.written_directories(settings, place):
-            if os.path.isdir(path):
-                shutil.rmtree(path)
+    for path in assemble.written_directories(settings, place):
+        if os.path.isdir(path):
+            shutil.rmtree(path)
     for folder in (os.path.dirname(place.runtime), settings.home):
         with contextlib.suppress(OSError):
             os.rmdir(folder)  # unless there is more in it: another home's sockets, another machine's levels

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import tempfile
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS_MAX = 60.0
 SETTLE_POLL_SECONDS = 0.02
+CLOSE_SECONDS_MAX = 0.3
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -100,7 +102,7 @@ def private(settings: Settings, hooks: Hooks) -> Iterator[Private]:
             mine = msgspec.structs.replace(settings, home=_make_home(settings), keeper=inline)
             ends.callback(_remove, mine, settings)
             connector = InlineConnector(mine, hooks)
-            ends.callback(connector.close)
+            ends.push(lambda kind, *_: _close(connector, kind))
             session = Session(mine, connector, hooks)
             session.client = client = WatchedClient(connector)
             ends.callback(client.close)
@@ -123,8 +125,16 @@ def _uninterrupted() -> Iterator[None]:
             signal.raise_signal(late)
 
 
+def _close(connector: InlineConnector, kind: type[BaseException] | None) -> None:
+    """End the keeper; of an interrupted demo, what waits for a silent base is left to the end of the process."""
+    is_interrupted = kind is not None and not issubclass(kind, Exception)
+    closing = threading.Thread(target=connector.close, name="swingby-close", daemon=True)
+    closing.start()
+    closing.join(CLOSE_SECONDS_MAX if is_interrupted else None)
+
+
 def _remove(mine: Settings, settings: Settings) -> None:
-    removal.remove_home(mine)
+    removal.remove_directories(mine)
     if os.path.dirname(mine.home) == settings.home:
         with contextlib.suppress(OSError):
             os.rmdir(settings.home)  # where this was its first use
