@@ -28,8 +28,8 @@ def main() -> NoReturn:
         code = ending.ExitCode.DONE
     except (Exception, KeyboardInterrupt, ending.Terminated) as error:
         code = ending.report(error, debug="--debug" in arguments)
-        if code in {ending.ExitCode.INTERRUPTED, ending.ExitCode.TERMINATED}:
-            ending.leave(code)
+    if code in {ending.ExitCode.INTERRUPTED, ending.ExitCode.TERMINATED}:
+        ending.leave(code)
     sys.exit(code)
 
 
