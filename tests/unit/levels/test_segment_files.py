@@ -231,3 +231,11 @@ def test_a_map_keeps_no_descriptor(folder):
     assert bytes(part) == b"zzzzz"
     with pytest.raises(OSError, match="Bad file descriptor"):
         map_read_only(-1, 10)
+
+
+def test_bytes_are_written_before_the_entry_that_tells_of_them(folder, monkeypatch):
+    file = SegmentFile.create(folder, PACK, BOOT)
+    order, write = [], os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, *rest: (order.append(descriptor), write(descriptor, *rest))[1])
+    fill(file, 1, 64, b"good")
+    assert order == [file.descriptor, file.map_descriptor]
