@@ -132,7 +132,7 @@ class Server:
         self._connections: set[Connection] = set()
         self._to_watch: set[Connection] = set()
         self._to_adopt: list[socket.socket] = []
-        self._stopping = False
+        self._stopping = self._closed = False
         self.idle_since = time.monotonic()
         self._wake_reader, self._wake_writer = socket.socketpair()
         for end in (self._wake_reader, self._wake_writer):
@@ -168,8 +168,11 @@ class Server:
     def adopt(self, connection: socket.socket) -> None:
         """Serve a connection made elsewhere: one end of a pair."""
         with self._lock:
-            self._to_adopt.append(connection)
-        self._wake()
+            if not self._closed:
+                self._to_adopt.append(connection)
+                self._wake()
+                return
+        connection.close()
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call in the loop's thread, then."""
@@ -262,6 +265,10 @@ class Server:
         if self._listener:
             self._selector.unregister(self._listener)
             self._listener.close()
+        with self._lock:
+            self._closed = True
+        for late in self._to_adopt:
+            late.close()
         for connection in list(self._connections):
             connection.flush()
             self.drop(connection)

@@ -207,3 +207,18 @@ def test_more_clients_than_allowed_are_turned_away(tmp_path):
     thread.join(5)
     for one in made:
         one.close()
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_connection_that_a_server_adopts_when_it_ends_is_closed_and_does_not_wait(is_late):
+    server = Server(lambda *_: None, 10, None)
+    mine, its = socket.socketpair()
+    server.stop()
+    if not is_late:
+        server.adopt(its)
+    server.run()
+    if is_late:
+        server.adopt(its)
+    with mine:
+        mine.settimeout(1.0)
+        assert mine.recv(1) == b""
