@@ -448,6 +448,20 @@ def test_bytes_that_flip_on_burst_after_the_keeper_answered_are_never_delivered(
         assert bytes(swingby.read("memory://x/data/large", settings=found.settings)) == data
 
 
+def test_a_client_lets_go_of_what_was_evicted(home, base):
+    def evicted_and_mapped(folder):
+        with open("/proc/self/maps") as file:
+            return [line for line in file if folder in line and line.endswith("(deleted)\n")]
+
+    with inline(home, base=base) as found, swingby.open("memory://x/data", settings=found.settings) as dataset:
+        memory = found.keeper.engine.levels.memory
+        dataset.batch(range(len(dataset)))
+        evict_all(memory)
+        assert evicted_and_mapped(memory.options.directory)
+        dataset.batch([0])
+        assert not evicted_and_mapped(memory.options.directory)
+
+
 def burst_of(found):
     return found.keeper.engine.levels.burst.options.directory
 
