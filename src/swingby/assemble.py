@@ -22,8 +22,10 @@ from swingby.keeper import place as places
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from swingby.base.browse import Browser
     from swingby.base.contract import Base
     from swingby.base.meter import MeteredBase
+    from swingby.base.retry import RetryingBase
     from swingby.keeper.place import KeeperPlace
     from swingby.keeper.protocol import Location
     from swingby.keeper.service import Engine, Keeper
@@ -53,7 +55,7 @@ class Hooks:
 # -- bases -------------------------------------------------------------------------------------------------------------
 
 
-def make_base(location: Location, settings: Settings, hooks: Hooks) -> tuple[Base, MeteredBase]:
+def make_base(location: Location, settings: Settings, hooks: Hooks) -> tuple[RetryingBase, MeteredBase]:
     """The stack of a base: retry over meter over the base itself.
 
     Raises:
@@ -68,6 +70,30 @@ def make_base(location: Location, settings: Settings, hooks: Hooks) -> tuple[Bas
     fetch = settings.fetch
     limits = RetryLimits(fetch.retry_count_max, fetch.retry_delay_seconds_max, fetch.retry_seconds_max)
     return RetryingBase(metered, limits), metered
+
+
+def make_browser(location: Location, settings: Settings, hooks: Hooks) -> Browser:
+    """What looks into a base as into folders.
+
+    Raises:
+        SwingbyError: as `make_base`.
+    """
+    from swingby.base.browse import FlatBrowser
+
+    base, _ = make_base(location, settings, hooks)
+    if hooks.make_base(location) is None and location.scheme == "file":
+        from swingby.base.posix_browse import PosixBrowser
+
+        return PosixBrowser(base)
+    if hooks.make_base(location) is None and location.scheme == "s3":
+        from swingby.base import s3
+        from swingby.base.credentials import provider_of
+        from swingby.base.s3_browse import S3Browser
+
+        options = location.s3 or settings.s3
+        http = s3.signed_http(s3.place_of(location.container, options), provider_of(options), settings.fetch)
+        return S3Browser(http, base)
+    return FlatBrowser(base)
 
 
 def _plain_base(location: Location, settings: Settings) -> Base:

@@ -20,6 +20,7 @@ from swingby.keeper.place import place_of
 from swingby.path.fallback import Fallback
 
 if TYPE_CHECKING:
+    from swingby.base.browse import Browser
     from swingby.config import Settings
     from swingby.keeper.protocol import Location
 
@@ -135,6 +136,7 @@ class Session:
         self.client = KeeperClient(connector, config.keeper_json(settings))
         self._hooks = hooks
         self._fallbacks: dict[tuple[str, str], Fallback] = {}
+        self._browsers: dict[tuple[int, str, str], Browser] = {}
 
     def fallback(self, location: Location) -> Fallback:
         """The base of a location, read from this process; one for each container."""
@@ -142,6 +144,14 @@ class Session:
         if found is None:
             found = Fallback(lambda where: assemble.make_base(where, self.settings, self._hooks)[0], location)
             self._fallbacks[location.scheme, location.container] = found
+        return found
+
+    def browser(self, location: Location) -> Browser:
+        """Looks into the base of a location from this process; one for each container, and a child's are its own."""
+        name = (os.getpid(), location.scheme, location.container)
+        found = self._browsers.get(name)
+        if found is None:
+            found = self._browsers[name] = assemble.make_browser(location, self.settings, self._hooks)
         return found
 
 

@@ -76,7 +76,7 @@ class RetryingBase:
 
     def stat(self, key: bytes) -> ObjectInfo:
         """See `Base.stat`."""
-        return self._try(lambda: self._base.stat(key))
+        return self.retried(lambda: self._base.stat(key))
 
     def read(self, key: bytes, start: int = 0, size: int | None = None, version: bytes | None = None) -> Payload:
         """See `Base.read`."""
@@ -85,23 +85,29 @@ class RetryingBase:
         except SwingbyError as error:
             failures = _Failures(self)
             failures.add(error)
-            return self._try(lambda: self._base.read(key, start, size, version), failures)
+            return self.retried(lambda: self._base.read(key, start, size, version), failures)
 
     def write(self, key: bytes, data: Buffer, *, if_absent: bool = False) -> ObjectInfo:
         """See `Base.write`. A create-only write is not tried again: the first try may have succeeded."""
         if if_absent:
             return self._base.write(key, data, if_absent=True)
-        return self._try(lambda: self._base.write(key, data))
+        return self.retried(lambda: self._base.write(key, data))
 
     def delete(self, key: bytes) -> None:
         """See `Base.delete`."""
-        self._try(lambda: self._base.delete(key))
+        self.retried(lambda: self._base.delete(key))
 
     def close(self) -> None:
         """See `Base.close`."""
         self._base.close()
 
-    def _try(self, call: Callable[[], _T], failures: _Failures | None = None) -> _T:
+    def retried(self, call: Callable[[], _T], failures: _Failures | None = None) -> _T:
+        """What a call returns, tried again as all others here.
+
+        Args:
+            call: raises errors of `swingby.errors`.
+            failures: that there were already.
+        """
         failures = failures or _Failures(self)
         while True:
             try:

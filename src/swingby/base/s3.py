@@ -52,15 +52,14 @@ class S3Base:
 
     def __init__(self, bucket: str, options: S3, limits: Fetch) -> None:
         self._bucket = bucket
-        self._place = _place(bucket, options)
+        self._place = place_of(bucket, options)
         self._options = options
         self._limits = limits
         self._credentials = provider_of(options)
         self._id = base_id(bucket, options)
-        proxies = proxy_variables()
+        self._http = signed_http(self._place, self._credentials, limits)
         waits = (limits.connect_seconds_max, limits.request_seconds_max)
-        self._http = SignedHttp(self._place, self._credentials, proxies, waits, LIST_THREADS)
-        self._wire = None if proxies else Wire(self._place, self._credentials, *waits)
+        self._wire = None if proxy_variables() else Wire(self._place, self._credentials, *waits)
         self._made_store: S3Store | None = None
 
     @property
@@ -180,7 +179,14 @@ def base_id(bucket: str, options: S3) -> str:
     return f"s3:{(options.endpoint or 'aws').rstrip('/')}/{bucket}"
 
 
-def _place(bucket: str, options: S3) -> Bucket:
+def signed_http(place: Bucket, credentials: Provider, limits: Fetch) -> SignedHttp:
+    """Requests of our own to a bucket."""
+    waits = (limits.connect_seconds_max, limits.request_seconds_max)
+    return SignedHttp(place, credentials, proxy_variables(), waits, LIST_THREADS)
+
+
+def place_of(bucket: str, options: S3) -> Bucket:
+    """Where a bucket answers."""
     region = options.region or "us-east-1"
     endpoint = (options.endpoint or f"https://s3.{region}.amazonaws.com").rstrip("/")
     if "://" not in endpoint:

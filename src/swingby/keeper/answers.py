@@ -168,7 +168,8 @@ class _Builder:
         assert part.place is not None  # that is what the kind means
         file = part.place.file
         flags = os.O_DIRECT if part.place.level.reader.direct else 0
-        ref = FileRef(part.wanted.slot, "burst", file.segment.size_bytes, file.segment.chunk_count, file.generation)
+        kind = "burst" if part.kind == "burst" else "readable"
+        ref = FileRef(part.wanted.slot, kind, file.segment.size_bytes, file.segment.chunk_count, file.generation)
         number = self._file(ref, file.path + SEGMENT_SUFFIX, flags=flags)
         for chunk in part.wanted.chunks.tolist():
             if chunk not in part.errors and chunk not in part.homeless:

@@ -211,7 +211,8 @@ class FileRef(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         slot: a pack's ordinal; -1 - index for a large object; for `loose`, nothing.
-        kind: "memory" (two descriptors: segment and map, to be mapped), "burst" or "loose" (one, to be read).
+        kind: "memory" (two descriptors: segment and map, to be mapped), "burst", "readable" or "loose" (one, to be read; a
+            readable one lies on the memory level, and its pieces, but nothing else of it, may be mapped).
         size_bytes: of the segment.
         chunk_count: of the segment.
     """

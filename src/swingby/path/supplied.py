@@ -72,7 +72,7 @@ class Answer(NamedTuple):
             for piece in self.end.pieces:
                 first, last = max(start, at), min(stop, at + piece.size)
                 if first < last:
-                    yield self._read(piece)[first - at : last - at]
+                    yield self.read(piece)[first - at : last - at]
                 at += piece.size
         finally:
             self.close()
@@ -91,12 +91,17 @@ class Answer(NamedTuple):
         buffer = bytearray(sum(piece.size for piece in pieces))
         at = 0
         for piece in pieces:
-            buffer[at : at + piece.size] = self._read(piece)
+            buffer[at : at + piece.size] = self.read(piece)
             at += piece.size
         return memoryview(buffer).toreadonly()
 
-    def _read(self, piece: Piece) -> memoryview:
-        """One piece, checked: what comes from a disk may have changed there."""
+    def read(self, piece: Piece) -> memoryview:
+        """One piece, valid until this thread's next, and checked: what comes from a disk may have changed there.
+
+        Raises:
+            CorruptDataError: it does not match its checksum.
+            OSError: it cannot be read.
+        """
         data = _reader.read_open(self.files[piece.file][1], piece.offset, piece.size)
         if word_of(data) != piece.word:
             raise CorruptDataError("bytes on the burst level do not match their checksum", level="burst")
