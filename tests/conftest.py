@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
+import inspect
 import os
 import pty
 import select
@@ -76,6 +78,16 @@ def bucket(ceph):
     name = f"test-{uuid.uuid4().hex[:12]}"
     ceph_s3.make_bucket(ceph, name)
     return name
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Tests that are coroutines, as those that zarr ships are, run in a loop of their own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
 
 
 def pytest_addoption(parser):

@@ -164,10 +164,17 @@ def test_files_have_times_empty_directories_and_links(files):
 
 
 def test_urls_paths_and_chains_name_the_same(fs, files):
-    for name in ("x/d/text", "memory://x/d/text", "swingby::memory://x/d/text", "swingby://x/d/text", "x/d/text/"):
+    for name in (
+        "x/d/text",
+        "memory://x/d/text",
+        "swingby::memory://x/d/text",
+        "swingby://memory://x/d/text",
+        "swingby://x/d/text",
+        "x/d/text/",
+    ):
         assert fs._strip_protocol(name) == "x/d/text"
     assert fs._strip_protocol(["x/a", "memory://x/b"]) == ["x/a", "x/b"]
-    assert fs.unstrip_protocol("x/d/text") == "swingby::memory://x/d/text"
+    assert fs.unstrip_protocol("x/d/text") == "swingby://memory://x/d/text"
     local, root = files
     for name in (root, f"file://{root}", f"swingby::file://{root}/", f"swingby://{root}"):
         assert local._strip_protocol(name) == root
@@ -184,6 +191,9 @@ def test_fsspec_finds_us_by_name_alone_and_shares_instances(tmp_path, home):
     two, _ = fsspec.url_to_fs(f"swingby::{tmp_path}/b.txt", **options)
     assert one is two
     assert path == f"{tmp_path}/a.txt"
+    same, path = fsspec.url_to_fs(f"swingby://file://{tmp_path}/a.txt", **options)
+    assert (path, same.unstrip_protocol(path)) == (f"{tmp_path}/a.txt", f"swingby://file://{tmp_path}/a.txt")
+    assert fsspec.open(f"swingby://file://{tmp_path}/a.txt", **options).open().read() == b"hello"
     assert fsspec.filesystem("swingby", max_age_seconds=5, **options) is not one
     assert fsspec.filesystem("swingby", **options).cat_file(path) == b"hello"
 

@@ -171,6 +171,8 @@ class _Builder:
         kind = "burst" if part.kind == "burst" else "readable"
         ref = FileRef(part.wanted.slot, kind, file.segment.size_bytes, file.segment.chunk_count, file.generation)
         number = self._file(ref, file.path + SEGMENT_SUFFIX, flags=flags)
+        if kind == "readable" and not part.wanted.segment.packed:
+            self._file(msgspec.structs.replace(ref, kind="map"), file.path + MAP_SUFFIX)
         for chunk in part.wanted.chunks.tolist():
             if chunk not in part.errors and chunk not in part.homeless:
                 offset, size = part.wanted.extent(chunk)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import io
 import itertools
+import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+from swingby.core import forks
 from swingby.core.object import ObjectInfo, key_text
 from swingby.core.segment import CHUNK_BYTES
 from swingby.errors import (
@@ -22,8 +24,10 @@ from swingby.errors import (
     ObjectChangedError,
 )
 from swingby.keeper.protocol import Location, NeedRange
+from swingby.levels import map_file
 from swingby.levels.mapping import map_read_only
 from swingby.path.supplied import ask, refuse_map
+from swingby.path.tables import WORDS_AN_ENTRY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +53,24 @@ class _Held(NamedTuple):
 
     view: memoryview
     is_mapped: bool
+
+
+class _Mapped(NamedTuple):
+    """A segment on the memory level.
+
+    Attributes:
+        view: its bytes.
+        words: of an object's own segment, its map's entries: nonzero where a chunk is present.
+    """
+
+    view: memoryview
+    words: memoryview | None
+
+    def chunk(self, number: int) -> _Held | None:
+        """A chunk, if it is present."""
+        if self.words is None or not self.words[number * WORDS_AN_ENTRY]:
+            return None
+        return _Held(self.view[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES], is_mapped=True)
 
 
 class ObjectReader:
@@ -80,11 +102,13 @@ class ObjectReader:
         self._seconds = seconds
         self._max_age_seconds = max_age_seconds
         self._held: dict[int, _Held] = {}
-        self._maps: dict[int, memoryview] = {}
+        self._maps: dict[int, _Mapped] = {}
         self._board: memoryview | None = None
         self._evictions = 0
         self._next = self._ahead_bytes = 0
         self._is_direct = False
+        self._lock = threading.Lock()
+        forks.register(self)
 
     def read(self, start: int, stop: int) -> bytes:
         """Bytes [start, stop); fewer where the object ends before.
@@ -96,8 +120,8 @@ class ObjectReader:
         self._let_go_of_evicted()
         number, first = divmod(start, CHUNK_BYTES)
         held = self._held.get(number)
-        if held and first <= stop - number * CHUNK_BYTES <= len(held.view):
-            return bytes(held.view[first : stop - number * CHUNK_BYTES])
+        if held and first <= (last := first + stop - start) <= len(held.view):
+            return bytes(held.view[first:last])
         out = io.BytesIO()
         for part in self._parts(start, stop):
             out.write(part)
@@ -120,6 +144,10 @@ class ObjectReader:
         """Let go of maps and copies."""
         self._held, self._maps = {}, {}
 
+    def after_fork(self) -> None:
+        """See `forks`."""
+        self._lock = threading.Lock()
+
     def _let_go_of_evicted(self) -> None:
         board = self._board
         if board is not None and board[0] != self._evictions:
@@ -132,7 +160,7 @@ class ObjectReader:
         at = start
         while at < (stop if self.info is None else min(stop, self.info.size)):
             number, first = divmod(at, CHUNK_BYTES)
-            held = self._held.get(number)
+            held = self._held.get(number) or self._present(number)
             if held:
                 part = held.view[first : first + stop - at]
                 yield part
@@ -144,6 +172,15 @@ class ObjectReader:
                     at += len(part)
                 if at == before and self.info and at < self.info.size:
                     raise KeeperError("the keeper supplied less than was asked for")
+
+    def _present(self, number: int) -> _Held | None:
+        """A chunk that the keeper did not speak of, but that is on the memory level."""
+        for mapped in list(self._maps.values()):
+            if held := mapped.chunk(number):
+                with self._lock:  # the barrier between the word and the bytes
+                    self._held[number] = held
+                return held
+        return None
 
     def _fetched(self, at: int, stop: int) -> Iterator[memoryview]:
         """At least one piece from `at` on; what lies beyond `stop`, or is mapped, is held."""
@@ -222,20 +259,29 @@ class ObjectReader:
         try:
             offset = answer.end.start
             for piece in answer.end.pieces:
-                ref, descriptor = answer.files[piece.file]
-                if ref.kind == "burst":
+                if answer.files[piece.file][0].kind == "burst":
                     held = _Held(answer.read(piece), is_mapped=False)
                 else:
-                    whole = self._maps.get(ref.generation) if ref.kind == "readable" else None
-                    if whole is None:
-                        whole = map_read_only(descriptor, ref.size_bytes)
-                        if ref.kind == "readable":
-                            self._maps[ref.generation] = whole
-                    held = _Held(whole[piece.offset : piece.offset + piece.size], is_mapped=True)
+                    view = self._mapped(answer, piece.file).view
+                    held = _Held(view[piece.offset : piece.offset + piece.size], is_mapped=True)
                 yield offset, held
                 offset += piece.size
         finally:
             answer.close()
+
+    def _mapped(self, answer: Answer, number: int) -> _Mapped:
+        """A file of an answer, mapped; again by the next answer that speaks of it, until something is evicted."""
+        ref, descriptor = answer.files[number]
+        found = self._maps.get(ref.generation) if ref.kind == "readable" else None
+        if found is None:
+            words = None
+            if number + 1 < len(answer.files) and answer.files[number + 1][0].kind == "map":
+                size = map_file.map_bytes(ref.chunk_count)
+                words = map_read_only(answer.files[number + 1][1], size)[map_file.ENTRIES_OFFSET :].cast("Q")
+            found = _Mapped(map_read_only(descriptor, ref.size_bytes), words)
+            if ref.kind == "readable":
+                self._maps[ref.generation] = found
+        return found
 
     def _from_base(self, at: int, size: int, reason: BaseException | None) -> Iterator[tuple[int, _Held]]:
         """Local bases are read as asked; of others whole chunks, because each request is a round trip."""

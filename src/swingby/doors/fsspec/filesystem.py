@@ -77,16 +77,22 @@ class SwingbyFileSystem(Refusals, ChainedFileSystem):
         self._settings = config.load(options.overrides(self.scheme, target_options or {}, settings))
         self._folders = Folders(self.scheme, self._settings)
         self._seen: dict[str, tuple[float, dict[str, Any]]] = {}
-        vars(self)["_strip_protocol"] = self._stripped  # fsspec calls it on the class and on instances
+        self.__dict__["_strip_protocol"] = self._stripped  # fsspec calls it on the class and on instances
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
-        """Without an instance nobody knows the target: only our own prefix goes."""
+        """Without our prefix and the target's; what else a path needs, only an instance knows."""
         if isinstance(path, list):
             return [cls._strip_protocol(one) for one in path]
-        return os.fspath(path).removeprefix("swingby::").removeprefix("swingby://").rstrip("/")
+        return options.split(path)[1].rstrip("/")
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
+        """What a URL of the form `swingby://s3://bucket/key` says of the target."""
+        scheme = options.split(path)[0]
+        return {"target_protocol": scheme} if scheme else {}
 
     def _stripped(self, path: Any) -> Any:
         """The same for this target: its own form of a path, a URL or a list of them."""
@@ -95,8 +101,8 @@ class SwingbyFileSystem(Refusals, ChainedFileSystem):
         return options.path_of(self.scheme, path)
 
     def unstrip_protocol(self, name: str) -> str:
-        """The chained URL of a path."""
-        return f"{self.protocol}::{self.scheme}://{self._stripped(name)}"
+        """The URL of a path, which names the target, too: `swingby://s3://bucket/key`."""
+        return f"{self.protocol}://{self.scheme}://{self._stripped(name)}"
 
     @property
     def fsid(self) -> str:

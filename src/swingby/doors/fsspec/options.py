@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from swingby.errors import ConfigError
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PROTOCOL = "swingby"
+_TARGET = re.compile(r"([a-z][a-z0-9+.-]*)://")
 
 # Options of s3fs and of its client that say where and as whom. Others are refused unless they say nothing of what is read.
 _S3: dict[str, str] = {
@@ -80,14 +82,18 @@ def overrides(scheme: str, options: Mapping[str, Any], settings: Mapping[str, An
     return found | dict(settings or {})
 
 
+def split(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """A path or URL as the target's protocol, where it says so, and the rest without it and us."""
+    text = os.fspath(path).removeprefix(f"{PROTOCOL}::").removeprefix(f"{PROTOCOL}://")
+    found = _TARGET.match(text)
+    return (found[1], text[found.end() :]) if found else ("", text)
+
+
 def path_of(scheme: str, path: str | os.PathLike[str]) -> str:
     """The target's own form of a path or URL: an absolute path for files, else "bucket/key"."""
-    text = os.fspath(path).removeprefix(f"{PROTOCOL}::").removeprefix(f"{PROTOCOL}://")
+    _, text = split(path)
     if scheme == "file":
-        text = text.removeprefix("file://").removeprefix("local://")
         return os.path.abspath(os.path.expanduser(text)) if text else "/"
-    for name in (scheme, "s3a") if scheme == "s3" else (scheme,):
-        text = text.removeprefix(f"{name}://")
     return text.strip("/")
 
 
