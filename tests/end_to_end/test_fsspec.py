@@ -13,8 +13,9 @@ import sys
 import threading
 from datetime import datetime
 
-import fsspec
 import pytest
+
+fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
 from swingby.doors.fsspec import SwingbyFileSystem

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-import fsspec
 import numpy as np
 import pytest
 
+fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
 from swingby import config, sessions
 from swingby.base.s3 import S3Base
 from swingby.keeper.protocol import Stop

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-import fsspec
 import pytest
+
+fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
 from fsspec.tests.abstract import AbstractFixtures, AbstractGetTests
 
 from swingby.doors.fsspec import SwingbyFileSystem

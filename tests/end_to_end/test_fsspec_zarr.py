@@ -7,6 +7,8 @@ import os
 import re
 
 import pytest
+
+pytest.importorskip("fsspec", reason="fsspec is not installed")
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.local import LocalFileSystem
 

@@ -71,4 +71,4 @@ def _scanned(key: bytes, name: os.DirEntry[bytes]) -> Entry | None:
 def _entry(key: bytes, result: os.stat_result, name: bytes) -> Entry:
     if not stat.S_ISREG(result.st_mode):
         raise ObjectNotFoundError(f"/{os.fsdecode(name)} is no regular file", key=os.fsdecode(name))
-    return Entry(key, ObjectInfo(result.st_size, version_of_mtime(result.st_mtime_ns)), result.st_mtime_ns / 1e9)
+    return Entry(key, ObjectInfo(result.st_size, version_of_mtime(result.st_mtime_ns)), result.st_mtime)

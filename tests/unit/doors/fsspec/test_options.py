@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+pytest.importorskip("fsspec", reason="fsspec is not installed")
 from swingby.doors.fsspec import options
 from swingby.doors.fsspec.filesystem import SwingbyFileSystem
 from swingby.errors import ConfigError
