@@ -391,6 +391,22 @@ def test_an_open_file_reads_on_in_its_version_what_is_cached(fs, base, objects):
         assert file.read(100) == data[9 * MIB : 9 * MIB + 100]
 
 
+def test_one_message_shows_an_open_file_all_that_is_in_memory(fs, objects):
+    data = objects[b"d/large"]
+    assert fs.cat_file("x/d/large") == data
+    with fs.open("x/d/large") as file:
+        asked = []
+        exchange = file._reader._client.exchange
+        file._reader._client.exchange = lambda: asked.append(1) or exchange()
+        try:
+            for at in (21 * MIB, 0, 9 * MIB, 13 * MIB, 5 * MIB, 17 * MIB):
+                file.seek(at)
+                assert file.read(1000) == data[at : at + 1000]
+        finally:
+            del file._reader._client.exchange
+        assert len(asked) == 1
+
+
 def test_what_an_open_file_has_mapped_is_let_go_when_it_is_evicted(fs, run, objects):
     data = objects[b"d/large"]
     with fs.open("x/d/large") as file:
