@@ -17,7 +17,6 @@ SwingbyError
 ├── TruncatedReadError (OSError)            the base sent fewer bytes than it promised   [retryable]
 ├── BaseUnavailableError (ConnectionError)  the base does not answer, or answers 5xx     [retryable]
 ├── DeadlineError (TimeoutError)            the time given for a wait is over
-├── UnsupportedError (NotImplementedError)  what this door, or this version of Swingby, does not do
 ├── ForkError (RuntimeError)                a remote client is used in a forked child
 ├── LevelError (OSError)                    a level cannot take or give bytes (never the user's failure)
 └── KeeperError (OSError)
@@ -161,10 +160,6 @@ class DeadlineError(SwingbyError, TimeoutError):
     """The time given for a wait is over."""
 
     errno = ETIMEDOUT
-
-
-class UnsupportedError(SwingbyError, NotImplementedError):
-    """What this door, or this version of Swingby, does not do."""
 
 
 class ForkError(SwingbyError, RuntimeError):

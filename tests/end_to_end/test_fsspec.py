@@ -19,13 +19,13 @@ fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
 from swingby.doors.fsspec import SwingbyFileSystem
+from swingby.doors.fsspec.refusals import UnsupportedError
 from swingby.errors import (
     AccessDeniedError,
     BaseUnavailableError,
     ClosedError,
     ConfigError,
     ObjectChangedError,
-    UnsupportedError,
 )
 from swingby.testing.faulty_base import Faults, FaultyBase
 from swingby.testing.harness import QUICK_RETRIES, inline

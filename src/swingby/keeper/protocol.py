@@ -211,9 +211,7 @@ class FileRef(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         slot: a pack's ordinal; -1 - index for a large object; for `loose`, nothing.
-        kind: "memory" (two descriptors: segment and map, to be mapped), "burst", "readable" or "loose" (one, to be read; a
-            readable one lies on the memory level, and what is present of it may be mapped), "map" (one: that of the readable
-            segment before it, a large object's, to see what else is present).
+        kind: "memory" (two descriptors: segment and map, to be mapped), "burst" or "loose" (one, to be read).
         size_bytes: of the segment.
         chunk_count: of the segment.
     """

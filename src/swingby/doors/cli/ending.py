@@ -49,7 +49,6 @@ class ExitCode(IntEnum):
 _CODES: tuple[tuple[type[errors.SwingbyError], ExitCode], ...] = (
     (errors.ConfigError, ExitCode.USAGE),
     (errors.UrlError, ExitCode.USAGE),
-    (errors.UnsupportedError, ExitCode.USAGE),
     (errors.ClosedError, ExitCode.FAULT),
     (errors.FormatError, ExitCode.DATA),
     (errors.ObjectNotFoundError, ExitCode.NOT_FOUND),

@@ -22,8 +22,8 @@ from swingby.core.object import ObjectInfo
 from swingby.doors.fsspec import options, ranges
 from swingby.doors.fsspec.file import SwingbyFile
 from swingby.doors.fsspec.folders import Folders
-from swingby.doors.fsspec.refusals import Refusals
-from swingby.errors import ConfigError, ObjectChangedError, ObjectNotFoundError, UnsupportedError
+from swingby.doors.fsspec.refusals import Refusals, UnsupportedError
+from swingby.errors import ConfigError, ObjectChangedError, ObjectNotFoundError
 from swingby.path.object_reader import ObjectReader
 
 if TYPE_CHECKING:

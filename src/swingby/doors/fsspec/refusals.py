@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from swingby.errors import UnsupportedError
+from swingby.errors import SwingbyError
+
+
+class UnsupportedError(SwingbyError, NotImplementedError):
+    """What this door does not do."""
 
 
 class Refusals:
