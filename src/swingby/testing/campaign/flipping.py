@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from swingby.core.checksum import fast_digest
+from swingby.errors import FormatError
 from swingby.levels import map_file
 
 if TYPE_CHECKING:
@@ -84,7 +85,10 @@ def _is_present(path: str, offset: int) -> bool:
     """Whether a byte of a segment belongs to a chunk that its map says is there."""
     with open(path.removesuffix(".seg") + ".map", "rb") as file:
         data = file.read()
-    segment = map_file.decode_header(data).segment
+    try:
+        segment = map_file.decode_header(data).segment
+    except FormatError:  # hit itself, then its segment is not used
+        return False
     entries = np.frombuffer(data, "<u8", offset=map_file.ENTRIES_OFFSET).reshape(-1, 2)
     for chunk in np.flatnonzero(entries[:, 0]).tolist():
         start, size = map_file.extent_of(segment, entries, chunk)

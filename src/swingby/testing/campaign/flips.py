@@ -30,6 +30,7 @@ FLIPS_A_ROUND = 40
 FLIPS_AT_ONCE_MAX = 5  # in as many files
 CHECK_SECONDS_MAX = 60.0
 SETTINGS = {"memory.budget_bytes": 96 * MIB, "burst.budget_bytes": 128 * MIB}
+MAGICS = {b"SWBYMAP\0", b"SWBYROOT", b"SWBYPLCE"}
 SHAPE = Shape(packs=10, large=2, large_bytes_max=5 * MIB)
 LIVE_KINDS = ("memory.seg", "memory.map", "burst.seg", "burst.map")
 WAITED_KINDS = ("burst.seg", "burst.map", "roots", "places")  # what a client that lives on has not mapped
@@ -145,17 +146,23 @@ class _Round:
         """Files as a later release might write them are neither read nor lost."""
         self._fill(rng)
         self._ground.stop_keeper()
-        written = {found.kind: later_format(found) for found in places_of(self._folders) if found.kind != "shards"}
-        written = {kind: data for kind, data in written.items() if data}
+        written = {found: later_format(found) for found in places_of(self._folders) if found.kind != "shards"}
         self._children.run(functools.partial(self._read, rng), CHECK_SECONDS_MAX)
-        aside = set()
-        for folder in self._folders.values():
-            for path in _files(os.path.join(folder, "aside")):
-                with open(path, "rb") as file:
-                    aside.add(file.read())
-        lost = [kind for kind, data in written.items() if data not in aside]
+        kept = {_content(path) for folder in self._folders.values() for path in _files(os.path.join(folder, "aside"))}
+        kept |= {_content(found.path) for found in written if os.path.exists(found.path)}  # nobody has asked for it
+        lost = [found.kind for found, data in written.items() if data and data not in kept and _had_magic(data)]
         promise(not lost, f"files of a later format were not set aside: {lost}")
 
 
 def _files(folder: str) -> list[str]:
     return [entry.path for entry in os.scandir(folder)] if os.path.isdir(folder) else []
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _had_magic(data: bytes) -> bool:
+    """Whether an earlier flip has left it one of ours."""
+    return data[:8] in MAGICS
