@@ -5,6 +5,8 @@ SwingbyError
 ├── UrlError (ValueError)                   a URL that names no base we can read
 ├── ClosedError (ValueError)                used after close()
 ├── FormatError (ValueError)                a file of an unknown version, or not one of ours
+├── StateError (ValueError)                 a loader's state that does not belong to this loader
+├── BadSampleError (RuntimeError)           a sample that cannot be decoded, and no other in its place
 ├── ObjectNotFoundError (FileNotFoundError) no such object
 │   ├── BaseNotFoundError                   no such bucket or directory
 │   ├── EmptyDatasetError                   nothing under the prefix
@@ -94,6 +96,14 @@ class ClosedError(SwingbyError, ValueError):
 
 class FormatError(SwingbyError, ValueError):
     """A file of an unknown format version, or one that is not ours or is damaged."""
+
+
+class StateError(SwingbyError, ValueError):
+    """A loader's state of another dataset, order or format."""
+
+
+class BadSampleError(SwingbyError, RuntimeError):
+    """A sample whose decoding raised, hung, returned None or ended its process."""
 
 
 class ObjectNotFoundError(SwingbyError, FileNotFoundError):

@@ -78,30 +78,37 @@ class Share(NamedTuple):
         batch_size: samples a rank and step.
         rank, world_size: as in torch.distributed.
         drop_last: leave out the short last step.
+        first: positions of the order that are consumed before step 0.
     """
 
     batch_size: int
     rank: int
     world_size: int
     drop_last: bool
+    first: int = 0
 
 
 def step_count(count: int, share: Share) -> int:
     """Steps of an epoch, the same on all ranks."""
-    whole, rest = divmod(count, share.batch_size * share.world_size)
+    whole, rest = divmod(max(0, count - share.first), share.batch_size * share.world_size)
     return whole + (1 if rest and not share.drop_last else 0)
 
 
 def step_positions(count: int, share: Share, step: int) -> tuple[int, int]:
     """The positions [start, stop) of a rank in a step: its contiguous slice; a short tail is split evenly within one."""
     step_size = share.batch_size * share.world_size
-    first = step * step_size
+    first = share.first + step * step_size
     if first + step_size <= count:
         start = first + share.rank * share.batch_size
         return start, start + share.batch_size
     each, more = divmod(count - first, share.world_size)
     start = first + share.rank * each + min(share.rank, more)
     return start, start + each + (1 if share.rank < more else 0)
+
+
+def consumed_positions(count: int, share: Share, steps: int) -> int:
+    """Positions of the order that all ranks together have consumed after so many steps."""
+    return min(count, share.first + steps * share.batch_size * share.world_size)
 
 
 def _mix(numbers: NDArray[np.uint64], key: np.uint64) -> NDArray[np.uint64]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 
 import numpy as np
 
+from swingby.core.epoch import Draw, make_order
 from swingby.core.object import key_bytes, key_text
 from swingby.core.selection import dataset_digest
 from swingby.errors import ClosedError
@@ -15,6 +16,7 @@ from swingby.path.deliver import packed
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from swingby.core.epoch import Order
     from swingby.core.manifest.view import Manifest
     from swingby.keeper.client import KeeperClient
     from swingby.keeper.protocol import Selection
@@ -57,6 +59,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.views)
+
+    def sample(self, position: int) -> Sample:
+        """One of them."""
+        return Sample(self._keys[int(self.indices[position])], self.views[position])
 
     def __iter__(self) -> Iterator[Sample]:
         return map(Sample, self.keys, self.views)
@@ -221,6 +227,10 @@ class Dataset:
     def digest(self) -> str:
         """What names the snapshot and its filters; orders are made from it."""
         return dataset_digest(self.manifest, self.filters.include, self.filters.exclude)
+
+    def order(self, kind: str, seed: int, epoch: int) -> Order | None:
+        """The order of an epoch; see `core/epoch.py`."""
+        return make_order(kind, self._manifest, self._selection, Draw(seed, epoch, self.digest))
 
     def batch(self, indices: ArrayLike) -> Batch:
         """Several objects at once: the way to read fast.

@@ -1,43 +1,48 @@
-"""A seeded loader: one global order for each (seed, epoch, dataset), batches read ahead by the keeper, decoded in threads."""
+"""A seeded loader: one global order for each (seed, epoch, dataset), batches read ahead by the keeper, decoded by a crew."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from swingby.core.order import Permutation, Share, step_count, step_positions
-from swingby.errors import SwingbyError
-from swingby.keeper.protocol import Advance, Plan
+from swingby.core.epoch import ORDERS, Draw
+from swingby.core.order import Share, consumed_positions, step_count, step_positions
+from swingby.data import state
+from swingby.data.ahead import Ahead
+from swingby.data.crew import Crew, Pending, ThreadHand
+from swingby.data.work import Work
+from swingby.keeper.protocol import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
-    from swingby.data.dataset import Batch, Dataset, Sample
-    from swingby.keeper.client import Exchange, KeeperClient
+    from numpy.typing import NDArray
 
-DECODE_BATCHES_AHEAD = 4
-ADVANCE_SECONDS = 0.02  # between two notes to the keeper of how far the epoch is
-PLAN_SECONDS_MAX = 10.0
+    from swingby.core.epoch import Order
+    from swingby.data.crew import Part
+    from swingby.data.dataset import Dataset, Sample
+    from swingby.data.work import BadSample
+
+BATCHES_AHEAD = 4  # decoded before they are asked for
 ORDER_POSITIONS = 1 << 16  # computed at once
+THREADS_MAX = 8  # of a decode, unless said otherwise
 
 
-class Epoch:
-    """The batches of one epoch for one rank, as positions of the order."""
+class Steps:
+    """The indices of one epoch for one rank."""
 
-    def __init__(self, dataset: Dataset, share: Share, order: Permutation | None) -> None:
-        self._count = len(dataset)
+    def __init__(self, count: int, share: Share, order: Order | None) -> None:
+        self._count = count
         self._share = share
         self._order = order
         self._first = self._known = 0
         self._block = np.zeros(0, np.int64)
 
-    def indices(self, step: int) -> Any:
+    def indices(self, step: int) -> NDArray[np.int64]:
         """Indices of a step: int64[≤ batch_size]. Steps are asked for in ascending order."""
         start, stop = step_positions(self._count, self._share, step)
         if self._order is None:
@@ -61,12 +66,22 @@ class Loader:
         dataset: from `swingby.open`.
         batch_size: samples a rank and step.
         shuffle: by (seed, epoch, dataset); else in key order.
-        seed: of the order.
+        order: of a shuffle: "global", any object anywhere; "segments", blocks of neighbours in random order, mixed within a window
+            of some 300 MB: for datasets much larger than the cache.
+        seed: of the order, not negative.
         rank, world_size: of this process.
-        drop_last: leave out a short last step.
-        decode: called with each `Sample`, in threads.
-        decode_threads: how many; None: one a core, at most 8.
+        drop_last: leave out the short last step.
+        decode: called with each `Sample`.
+        decode_in: "threads"; "processes" where decode is Python that holds the interpreter's lock. Processes map the same memory;
+            what decode returns is pickled.
+        decode_workers: how many; None: one a core, at most 8.
+        decode_seconds_max: for a sample; None: any time.
+        on_bad: "raise"; "substitute": put another sample, the same on every rank and resume, in the place of one that cannot be
+            read or decoded, and note it in `bad`.
         prefetch_bytes_max: how far the keeper reads ahead.
+
+    Attributes:
+        bad: samples of this epoch that were replaced, with the reason.
 
     Raises:
         ValueError: an argument out of range.
@@ -78,110 +93,157 @@ class Loader:
         *,
         batch_size: int,
         shuffle: bool = False,
+        order: str = "global",
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
         drop_last: bool = False,
         decode: Callable[[Sample], Any] | None = None,
-        decode_threads: int | None = None,
+        decode_in: str = "threads",
+        decode_workers: int | None = None,
+        decode_seconds_max: float | None = None,
+        on_bad: str = "raise",
         prefetch_bytes_max: int = 512 << 20,
     ) -> None:
-        if batch_size < 1 or not 0 <= rank < world_size or prefetch_bytes_max < 0:
+        if batch_size < 1 or not 0 <= rank < world_size or prefetch_bytes_max < 0 or seed < 0:
             raise ValueError(
-                f"batch_size={batch_size}, rank={rank}, world_size={world_size}, prefetch_bytes_max={prefetch_bytes_max}: "
-                "batch_size is at least 1, rank from 0 to world_size - 1, prefetch_bytes_max not negative"
+                f"batch_size={batch_size}, rank={rank}, world_size={world_size}, prefetch_bytes_max={prefetch_bytes_max}, "
+                f"seed={seed}: batch_size is at least 1, rank from 0 to world_size - 1, the others not negative"
             )
-        if decode_threads is not None and decode_threads < 1:
-            raise ValueError("decode_threads is at least 1")
+        _one_of("order", order, ORDERS[1:])
+        _one_of("decode_in", decode_in, ("threads", "processes"))
+        _one_of("on_bad", on_bad, ("raise", "substitute"))
+        for name, value in (("decode_workers", decode_workers), ("decode_seconds_max", decode_seconds_max)):
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}={value}: it is above 0, or None")
         self._dataset = dataset
         self._share = Share(batch_size, rank, world_size, drop_last)
-        self._shuffle = shuffle
+        self._order = order if shuffle else "key"
         self._seed = seed
-        self._epoch = 0
         self._decode = decode
-        self._decode_threads = decode_threads or min(8, os.cpu_count() or 1)
+        self._decode_in = decode_in
+        self._workers = decode_workers or min(THREADS_MAX, os.cpu_count() or 1)
+        self._seconds_max = decode_seconds_max
+        self._replaces = on_bad == "substitute"
         self._prefetch_bytes_max = prefetch_bytes_max
+        self._next = (0, 0)  # epoch, and samples of it consumed before the next iteration
+        self._now = (0, 0)  # the same of the latest iteration, as far as it has come
+        self.bad: list[BadSample] = []
 
     def __len__(self) -> int:
-        return step_count(len(self._dataset), self._share)
+        """Batches of the next iteration: fewer than an epoch's after a resume in the middle of it."""
+        return step_count(len(self._dataset), self._share._replace(first=self._next[1]))
 
     def set_epoch(self, epoch: int) -> None:
-        """Use the order of this epoch from the next iteration on; without it each iteration takes the next one."""
-        self._epoch = epoch
+        """Use the order of this epoch from the next iteration on; without it each iteration takes the next one.
+
+        After `load_state_dict` the epoch of the state goes on where it was, any other begins anew.
+        """
+        if epoch != self._next[0]:
+            self._next = (epoch, 0)
+        self._now = self._next
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the latest iteration stands: plain values, equal on all ranks after the same number of batches.
+
+        A batch counts once it was handed out.
+        """
+        return state.to_state(self._position(*self._now))
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on behind a state, made with any world size, batch size and number of workers.
+
+        Raises:
+            StateError: it belongs to another dataset, order, seed or format.
+        """
+        self._next = self._now = state.from_state(saved, self._position(0, 0))
 
     def __iter__(self) -> Iterator[Any]:
-        epoch, self._epoch = self._epoch, self._epoch + 1
-        batches = self._batches(epoch)
-        if self._decode is None:
-            return batches
-        return _decoded(batches, self._decode, self._decode_threads)
+        (epoch, first), self._next = self._next, (self._next[0] + 1, 0)
+        self._now = (epoch, first)
+        self.bad = []
+        return self._iterate(epoch, self._share._replace(first=first))
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
+    def _position(self, epoch: int, consumed: int) -> state.Position:
+        return state.Position(self._dataset.digest, self._order, self._seed, epoch, consumed)
+
+    def _iterate(self, epoch: int, share: Share) -> Iterator[Any]:
         dataset = self._dataset
-        order = Permutation(len(dataset), self._seed, epoch, dataset.digest) if self._shuffle else None
-        steps = Epoch(dataset, self._share, order)
-        with contextlib.closing(_Ahead(dataset.client, self._plan(epoch))) as ahead:
-            for step in range(len(self)):
-                indices = steps.indices(step)
-                ahead.advance(step)
-                yield dataset.batch(indices)
+        draw = Draw(self._seed, epoch, dataset.digest)
+        count = len(dataset)
+        steps = Steps(count, share, dataset.order(self._order, self._seed, epoch))
+        work = Work(dataset, self._decode, draw if self._replaces else None)
+        with contextlib.closing(Ahead(dataset.client, self._plan(epoch, share))) as ahead:
+            numbers = range(step_count(count, share))
+            batches = self._decoded(numbers, steps, work) if self._decode else self._read(numbers, steps, work)
+            with contextlib.closing(batches):
+                for step, (batch, bad) in enumerate(batches):
+                    self._now = (epoch, consumed_positions(count, share, step + 1))
+                    self.bad += bad
+                    ahead.advance(step)
+                    yield batch
 
-    def _plan(self, epoch: int) -> Plan:
+    def _read(self, numbers: range, steps: Steps, work: Work) -> Generator[tuple[Any, list[BadSample]]]:
+        for number in numbers:
+            yield work.read(steps.indices(number))
+
+    def _decoded(self, numbers: range, steps: Steps, work: Work) -> Generator[tuple[Any, list[BadSample]]]:
+        """Batches decoded by a crew, a few ahead."""
+        crew = Crew(self._hand(work), self._workers, work, self._seconds_max)
+        waiting: deque[Pending] = deque()
+        todo = iter(numbers)
+        try:
+            while True:
+                for number in _first(todo, BATCHES_AHEAD - len(waiting)):
+                    waiting.append(self._submit(crew, work, steps.indices(number)))
+                if not waiting:
+                    return
+                pending = waiting.popleft()
+                yield crew.wait(pending), pending.bad
+        finally:
+            for pending in waiting:
+                pending.failed(GeneratorExit())
+            crew.close()
+
+    def _hand(self, work: Work) -> Callable[[], Any]:
+        if self._decode_in == "threads":
+            return lambda: ThreadHand(work)
+        from swingby.data.workers import ProcessHand
+
+        return lambda: ProcessHand(work, self._seconds_max)
+
+    def _submit(self, crew: Crew, work: Work, indices: NDArray[np.int64]) -> Pending:
+        if self._decode_in == "threads":
+            batch, bad = work.read(indices)
+            pending = Pending(batch, len(batch))
+            pending.bad += bad
+            parts: list[Part] = [[(position, index)] for position, index in enumerate(batch.indices.tolist())]
+        else:
+            pending = Pending(None, len(indices))
+            whole = list(enumerate(indices.tolist()))
+            size = -(-len(whole) // self._workers) or 1
+            parts = [whole[start : start + size] for start in range(0, len(whole), size)]
+        crew.submit(pending, parts)
+        return pending
+
+    def _plan(self, epoch: int, share: Share) -> Plan:
         dataset = self._dataset
         return Plan(
             dataset.manifest,
             dataset.filters,
-            self._shuffle,
+            self._order,
             self._seed,
             epoch,
-            (self._share.batch_size, self._share.rank, self._share.world_size, self._share.drop_last),
-            0,
+            (share.batch_size, share.rank, share.world_size, share.drop_last, share.first),
             self._prefetch_bytes_max,
         )
 
 
-class _Ahead:
-    """The plan registered with the keeper. Reads are right without it, so its failures are not the reader's."""
-
-    def __init__(self, client: KeeperClient, plan: Plan) -> None:
-        self._exchange: Exchange | None = None
-        self._told_at = 0.0
-        if plan.ahead_bytes_max:
-            with contextlib.suppress(SwingbyError, ConnectionError):
-                self._exchange = client.dedicated()
-                self._exchange.send(plan, PLAN_SECONDS_MAX)
-                self._exchange.receive(PLAN_SECONDS_MAX)
-
-    def advance(self, step: int) -> None:
-        """Steps below this one are consumed."""
-        now = time.monotonic()
-        if self._exchange is None or now - self._told_at < ADVANCE_SECONDS:
-            return
-        self._told_at = now
-        try:
-            self._exchange.send(Advance(step), PLAN_SECONDS_MAX)
-        except (SwingbyError, ConnectionError):
-            self.close()
-
-    def close(self) -> None:
-        """End the plan."""
-        exchange, self._exchange = self._exchange, None
-        if exchange:
-            exchange.close()
+def _first(numbers: Iterator[int], count: int) -> Iterator[int]:
+    for _, number in zip(range(count), numbers, strict=False):
+        yield number
 
 
-def _decoded(batches: Iterator[Batch], decode: Callable[[Sample], Any], threads: int) -> Iterator[list[Any]]:
-    """Batches decoded in threads, a few ahead, in order."""
-    waiting: deque[list[Future[Any]]] = deque()
-    pool = ThreadPoolExecutor(threads, "swingby-decode")
-    try:
-        for batch in batches:
-            waiting.append([pool.submit(decode, sample) for sample in batch])
-            if len(waiting) > DECODE_BATCHES_AHEAD:
-                yield [future.result() for future in waiting.popleft()]
-        while waiting:
-            yield [future.result() for future in waiting.popleft()]
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        if hasattr(batches, "close"):
-            batches.close()
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r}: it is one of {', '.join(allowed)}")

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from swingby.core.epoch import Draw, make_order
 from swingby.core.manifest.packs import row_sizes
-from swingby.core.order import Permutation, Share, step_count, step_positions
+from swingby.core.order import Share, step_count, step_positions
 from swingby.core.selection import dataset_digest
 from swingby.keeper.wanted import wanted_of
 
@@ -43,10 +44,9 @@ class EpochPlan:
         self._share = Share(*message.share)
         self._steps = step_count(self._count, self._share)
         digest = dataset_digest(message.digest, message.selection.include, message.selection.exclude)
-        self._order = Permutation(self._count, message.seed, message.epoch, digest) if message.shuffle else None
+        self._order = make_order(message.order, source.manifest, selection, Draw(message.seed, message.epoch, digest))
         self._ahead_bytes_max = message.ahead_bytes_max
-        self._next_step = message.first_step
-        self._consumed_step = message.first_step
+        self._next_step = 0
         self._ahead: deque[tuple[int, int]] = deque()  # last step of a block, its bytes
         self._ahead_bytes = 0
 
@@ -62,7 +62,6 @@ class EpochPlan:
 
     def advance(self, step: int) -> None:
         """Steps below `step` are consumed; a reader that overtook the walk takes it along."""
-        self._consumed_step = max(self._consumed_step, step)
         self._next_step = max(self._next_step, step)
         while self._ahead and self._ahead[0][0] < step:
             self._ahead_bytes -= self._ahead.popleft()[1]

@@ -123,11 +123,10 @@ class Plan(Message, frozen=True):
 
     digest: str
     selection: Selection
-    shuffle: bool
+    order: str  # see core/epoch.py
     seed: int
     epoch: int
-    share: tuple[int, int, int, bool]  # batch size, rank, world size, drop_last
-    first_step: int
+    share: tuple[int, int, int, bool, int]  # see core/order.py
     ahead_bytes_max: int
 
 

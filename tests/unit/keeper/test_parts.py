@@ -324,11 +324,10 @@ def plan_over(store, count, selection=None, **fields):
     listing = saved(store, [b"%05d" % number for number in range(count)])
     source = Source(store.load(listing.digest), None)
     defaults = {
-        "shuffle": True,
+        "order": "global",
         "seed": 3,
         "epoch": 1,
-        "share": (8, 0, 2, False),
-        "first_step": 0,
+        "share": (8, 0, 2, False, 0),
         "ahead_bytes_max": 1000,
     }
     message = Plan(listing.digest, Selection(), **(defaults | fields))
@@ -338,7 +337,7 @@ def plan_over(store, count, selection=None, **fields):
 def test_a_plan_walks_its_ranks_part_of_the_order_within_its_bytes(tmp_path):
     store = ManifestStore(str(tmp_path), 8)
     walked = []
-    plans = [plan_over(store, 2000, share=(8, rank, 2, False), ahead_bytes_max=6000) for rank in (0, 1)]
+    plans = [plan_over(store, 2000, share=(8, rank, 2, False, 0), ahead_bytes_max=6000) for rank in (0, 1)]
     for plan in plans:
         while not plan.is_over:
             assert plan.has_room

@@ -35,7 +35,7 @@ MESSAGES = [
     Open(Location("s3", "bucket", b"a/\xff", S3(endpoint="http://x", secret_access_key="s")), "auto", None),
     Need("digest", b"\0" * 80, 3.5, doubt=True),
     protocol.NeedRange(1, -1, 2.0, location=Location("file", "", b"x")),
-    Plan("d", Selection(["a*"], []), True, 1, -2, (32, 0, 4, False), 0, 1 << 30),
+    Plan("d", Selection(["a*"], []), "global", 1, -2, (32, 0, 4, False, 0), 1 << 30),
     protocol.Status(),
 ]
 

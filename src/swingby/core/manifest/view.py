@@ -159,6 +159,15 @@ class Manifest:
         parts = [row_sizes(shard.rows, shard.rows[:, ROW_PACK] == len(shard.packs)) for shard in shards]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
+    def packs_of_all(self) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+        """Pack ordinals of all objects, uint32[n], and which objects are large, bool[n]."""
+        packs = [
+            self.shard(number).rows[:, ROW_PACK] + np.uint32(self._pack_bounds[number])
+            for number in range(len(self._shards))
+        ]
+        joined = np.concatenate(packs) if packs else np.zeros(0, np.uint32)
+        return joined, np.isin(joined, (self._pack_bounds[1:] - 1).astype(np.uint32))
+
     def keys(self) -> Iterator[bytes]:
         """All keys in order, relative to the prefix."""
         for number in range(len(self._shards)):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from swingby.core.epoch import ORDERS
 from swingby.keeper import process, protocol
 from swingby.keeper.protocol import Location, Message, Selection
 from swingby.testing.campaign import decoding, leaks
@@ -110,7 +111,7 @@ class _Attacker:
         )
         where = Location(rng.choice(["file", "s3", "memory", text()]), text(), text().encode())
         selection = Selection([text()], [text()])
-        share = (number(), number(), number(), rng.random() < 0.5)
+        share = (number(), number(), number(), rng.random() < 0.5, number())
         chosen = rng.choice(SECONDS)
         return [
             protocol.Open(where, rng.choice(["auto", "never", text()]), rng.choice([None, text()])),
@@ -120,7 +121,7 @@ class _Attacker:
             protocol.NeedRange(number(), number(), chosen, text(), number()),
             protocol.NeedRange(number(), number(), chosen, location=where, max_age_seconds=rng.choice(SECONDS)),
             protocol.Touched(text(), rng.randbytes(rng.choice([0, 3, 4, 40])), number(), number()),
-            protocol.Plan(text(), selection, rng.random() < 0.5, number(), number(), share, number(), number()),
+            protocol.Plan(text(), selection, rng.choice([*ORDERS, text()]), number(), number(), share, number()),
             protocol.Advance(number()),
             protocol.Warm(text(), selection, rng.random() < 0.5),
             protocol.Evict(text()),
