@@ -17,7 +17,9 @@ import pytest
 
 from swingby import config
 from swingby.keeper import place as places
+from swingby.testing import azurite as azurite_blobs
 from swingby.testing import ceph as ceph_s3
+from swingby.testing import web_server
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +90,30 @@ def pytest_pyfunc_call(pyfuncitem):
     names = inspect.signature(pyfuncitem.obj).parameters
     asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
     return True
+
+
+@pytest.fixture(scope="session")
+def azurite():
+    """A real Azurite, for all tests that want one."""
+    if absent := azurite_blobs.missing():
+        pytest.skip(f"not installed: {absent}")
+    with azurite_blobs.running() as found:
+        yield found
+
+
+@pytest.fixture
+def web():
+    """A web server of this process."""
+    with web_server.running() as found:
+        yield found
+
+
+@pytest.fixture
+def container(azurite):
+    """A fresh container's name."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    azurite.make_container(name)
+    return name
 
 
 def pytest_addoption(parser):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from swingby import sessions
-from swingby.core.object import key_bytes
+from swingby import assemble, sessions
 from swingby.core.selection import select
-from swingby.core.url import parse
+from swingby.core.url import parse, shown
 from swingby.data.dataset import Dataset
 from swingby.data.opening import Opener
 from swingby.errors import EmptyDatasetError, UrlError
-from swingby.keeper.protocol import Location, Selection
+from swingby.keeper.protocol import Selection
 from swingby.path.url_reader import UrlReader
 
 if TYPE_CHECKING:
@@ -38,7 +37,8 @@ def open(
     """A snapshot of everything under a prefix.
 
     Args:
-        url: a directory, or `s3://bucket/prefix`; the prefix is a folder, with or without the last slash.
+        url: a directory, `s3://bucket/prefix` (az, gs alike), where the prefix is a folder, with or without the last slash; or
+            the `https://` URL of a list of files.
         manifest: digest of an earlier snapshot to open again.
         refresh: "auto" lists again unless the last listing is younger than ten times what it took (at most ten minutes), and uses
             it if the base is down; "always" lists; "never" uses the last listing.
@@ -58,13 +58,12 @@ def open(
     filters = Selection(_patterns(include), _patterns(exclude))
     text = os.fspath(url)
     session = sessions.session(settings)
-    address = parse(text)
-    location = _location(session, address.scheme, address.container, address.prefix)
+    location = assemble.locate(parse(text), session.settings, folder=True)
     opener = Opener(session.settings, session.client, location, session.fallback(location))
     reader = opener.open(manifest, refresh, progress)
     selection = select(reader.manifest.keys(), filters.include, filters.exclude)
     if selection is not None and not len(selection):
-        raise EmptyDatasetError(f"the filters leave nothing of {text}", remedy="Check include= and exclude=")
+        raise EmptyDatasetError(f"the filters leave nothing of {location.name}", remedy="Check include= and exclude=")
     again = (_open_again, (text, reader.manifest.digest, filters, session.settings))
     return Dataset(text, reader, filters, selection, again)
 
@@ -119,14 +118,10 @@ def _reader(url: str | os.PathLike[str], max_age_seconds: float, settings: Overr
     session = sessions.session(settings)
     address = parse(url)
     if not address.path or address.path.endswith("/"):
-        raise UrlError(f"{os.fspath(url)!r} is a folder", remedy="Give the URL of one object, or use swingby.open")
-    location = _location(session, address.scheme, address.container, address.path)
+        raise UrlError(f"{shown(address)!r} is a folder", remedy="Give the URL of one object, or use swingby.open")
+    location = assemble.locate(address, session.settings, folder=False)
     seconds = session.settings.client.deadline_seconds
     return UrlReader(session.client, location, session.fallback(location), seconds, max_age_seconds)
-
-
-def _location(session: sessions.Session, scheme: str, container: str, path: str) -> Location:
-    return Location(scheme, container, key_bytes(path), session.settings.s3 if scheme == "s3" else None)
 
 
 def _open_again(url: str, digest: str, filters: Selection, settings: Overrides) -> Dataset:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from swingby import config
 from swingby.config import MIB, Settings
+from swingby.core.object import key_bytes
+from swingby.core.url import WEB
 from swingby.errors import UrlError
 from swingby.keeper import place as places
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from swingby.base.contract import Base
     from swingby.base.meter import MeteredBase
     from swingby.base.retry import RetryingBase
+    from swingby.core.url import Address
     from swingby.keeper.place import KeeperPlace
     from swingby.keeper.protocol import Location
     from swingby.keeper.service import Engine, Keeper
@@ -105,7 +108,33 @@ def _plain_base(location: Location, settings: Settings) -> Base:
         from swingby.base.s3 import S3Base
 
         return S3Base(location.container, location.s3 or settings.s3, settings.fetch)
-    raise UrlError(f"nothing here reads {location.scheme}://", remedy="Use a path, file:///path or s3://bucket/prefix")
+    if location.scheme == "az":
+        from swingby.base.azure import azure_base
+
+        return azure_base(location.container, location.az or settings.az, settings.fetch)
+    if location.scheme == "gs":
+        from swingby.base.google import google_base
+
+        return google_base(location.container, location.gs or settings.gs, settings.fetch)
+    if location.scheme in WEB:
+        from swingby.base.web import WebBase
+
+        return WebBase(location.scheme, location.container, settings.fetch, settings.listing.threads_max)
+    raise UrlError(
+        f"nothing here reads {location.scheme}://",
+        remedy="Use a path, or a URL of file, s3, az, gs, http or https",
+    )
+
+
+def locate(address: Address, settings: Settings, *, folder: bool) -> Location:
+    """Base and key of an address, or base and prefix where it is a folder, with the credentials to use."""
+    from swingby.keeper.protocol import Location
+
+    scheme, container, path = address
+    if folder and scheme in WEB:  # a list of files: it is the base, and what stands in it are the keys
+        return Location(scheme, f"{container}/{path}", b"")
+    credentials = {scheme: getattr(settings, scheme)} if scheme in {"s3", "az", "gs"} else {}
+    return Location(scheme, container, key_bytes(address.prefix if folder else path), **credentials)
 
 
 # -- the keeper --------------------------------------------------------------------------------------------------------

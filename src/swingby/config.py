@@ -1,7 +1,8 @@
 """Settings: one frozen tree, and the only place that reads the environment and configuration files.
 
 A value is taken from the first of: a keyword (`settings={"memory.budget_bytes": "8GiB"}`), `SWINGBY_MEMORY_BUDGET_BYTES`,
-`./swingby.toml`, `~/.config/swingby/config.toml`, for S3 the usual AWS variables and files, the default written here.
+`./swingby.toml`, `~/.config/swingby/config.toml`, for S3, Azure and Google their usual variables and files, the
+default written here.
 """
 
 from __future__ import annotations
@@ -92,6 +93,31 @@ class S3(msgspec.Struct, frozen=True):
         return f"S3(endpoint={self.endpoint!r}, region={self.region!r}, anonymous={self.anonymous})"
 
 
+class Azure(msgspec.Struct, frozen=True):
+    """Account and credentials of `az://`; None: what the Azure environment says."""
+
+    account: str | None = None
+    account_key: str | None = None
+    sas_token: str | None = None
+    connection_string: str | None = None
+    endpoint: str | None = None  # None: https://<account>.blob.core.windows.net
+    tenant_id: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = None
+    anonymous: bool = False
+
+    def __repr__(self) -> str:
+        return f"Azure(account={self.account!r}, endpoint={self.endpoint!r}, anonymous={self.anonymous})"
+
+
+class Google(msgspec.Struct, frozen=True):
+    """Credentials of `gs://`; None: what the Google environment says."""
+
+    credentials_file: str | None = None
+    endpoint: str | None = None  # of an emulator
+    anonymous: bool = False
+
+
 class Settings(msgspec.Struct, frozen=True):
     """All settings. `load()` makes one."""
 
@@ -104,6 +130,8 @@ class Settings(msgspec.Struct, frozen=True):
     client: Client = Client()
     listing: Listing = Listing()
     s3: S3 = S3()
+    az: Azure = Azure()
+    gs: Google = Google()
 
 
 Overrides: TypeAlias = "Settings | Mapping[str, Any] | None"
@@ -143,6 +171,8 @@ def _sources() -> list[tuple[str, dict[str, Any]]]:
     user = os.path.join(_xdg("XDG_CONFIG_HOME", ".config"), "swingby", "config.toml")
     return [
         ("the AWS environment", _aws()),
+        ("the Azure environment", _named(_AZURE_VARIABLES)),
+        ("the Google environment", _named(_GOOGLE_VARIABLES)),
         (user, _read_toml(user)),
         ("swingby.toml", _read_toml("swingby.toml")),
         ("the environment", environment),
@@ -201,7 +231,7 @@ def _convert(key: str, value: Any, source: str) -> Any:
             value = parse_size(value)
         return msgspec.convert(value, known[key], strict=False)
     except (msgspec.ValidationError, ValueError) as error:
-        shown = "…" if "key" in key or "token" in key else repr(value)
+        shown = "…" if any(word in key for word in ("key", "token", "secret", "connection")) else repr(value)
         raise ConfigError(f"setting {key!r} in {source} cannot be {shown}: {error}", key=key) from None
 
 
@@ -246,6 +276,28 @@ def _aws() -> dict[str, Any]:
     shared = _ini_section(get("AWS_CONFIG_FILE", "~/.aws/config"), section)
     found["s3.region"] = found["s3.region"] or shared.get("region")
     found["s3.endpoint"] = found["s3.endpoint"] or shared.get("endpoint_url")
+    return {key: value for key, value in found.items() if value}
+
+
+_AZURE_VARIABLES = {
+    "az.account": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"),
+    "az.account_key": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_KEY"),
+    "az.sas_token": ("AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY"),
+    "az.connection_string": ("AZURE_STORAGE_CONNECTION_STRING",),
+    "az.endpoint": ("AZURE_STORAGE_ENDPOINT",),
+    "az.tenant_id": ("AZURE_TENANT_ID",),
+    "az.client_id": ("AZURE_CLIENT_ID",),
+    "az.client_secret": ("AZURE_CLIENT_SECRET",),
+}
+_GOOGLE_VARIABLES = {
+    "gs.credentials_file": ("GOOGLE_APPLICATION_CREDENTIALS",),
+    "gs.endpoint": ("STORAGE_EMULATOR_HOST",),
+}
+
+
+def _named(variables: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """Settings from variables of the environment, the first of each that is set."""
+    found = {key: next(filter(None, map(os.environ.get, names)), None) for key, names in variables.items()}
     return {key: value for key, value in found.items() if value}
 
 
@@ -299,8 +351,8 @@ def spawn_environment(import_path: str) -> dict[str, str]:
 
 
 def to_json(settings: Settings) -> str:
-    """Settings without the base's credentials, for a command line."""
-    plain = msgspec.to_builtins(msgspec.structs.replace(settings, s3=S3()))
+    """Settings without the bases' credentials, for a command line."""
+    plain = msgspec.to_builtins(msgspec.structs.replace(settings, s3=S3(), az=Azure(), gs=Google()))
     return msgspec.json.encode(plain).decode()
 
 

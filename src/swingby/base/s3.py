@@ -9,20 +9,21 @@ Threads: safe. Forks: reads are safe; obstore hangs after a fork, even a new sto
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from swingby.base import obstore_owner
 from swingby.base.credentials import Provider, provider_of
 from swingby.base.ranges import list_ranges
 from swingby.base.s3_http import Bucket, SignedHttp
 from swingby.base.s3_wire import UnusualAnswerError, Wire
-from swingby.base.translate import RangeError, raise_obstore
+from swingby.base.services import RangeError
+from swingby.base.translate import raise_obstore
 from swingby.config import S3, Fetch, proxy_variables
 from swingby.core.object import ObjectInfo, Payload, key_text, version_of_etag
-from swingby.errors import ForkError, ObjectChangedError, ObjectExistsError, TruncatedReadError
+from swingby.errors import ObjectChangedError, ObjectExistsError, TruncatedReadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,6 @@ LIST_THREADS = 16
 CREDENTIAL_SECONDS = 60  # botocore renews what expires; obstore asks it this often
 
 _ODD_KEY = re.compile(rb"(?:^|/)\.{0,2}(?:/|$)|[\x00-\x1f\x7f]")
-_obstore_process: int | None = None
 
 
 class S3Base:
@@ -161,14 +161,7 @@ class S3Base:
         Raises:
             ForkError: this is a child of a process that used obstore.
         """
-        global _obstore_process
-        if _obstore_process not in {None, os.getpid()}:
-            raise ForkError(
-                "this process is a fork of one that used obstore, whose threads it does not have",
-                base=self._id,
-                remedy="Start workers with spawn instead of fork",
-            )
-        _obstore_process = os.getpid()
+        obstore_owner.claim(self._id)
         if self._made_store is None:
             self._made_store = _make_store(self._place, self._options, self._limits, self._credentials)
         return self._made_store

@@ -7,11 +7,11 @@ from typing import NoReturn
 
 import obstore.exceptions as foreign
 
+from swingby.base.services import S3_SERVICE, RangeError, Service
 from swingby.core.object import key_text
 from swingby.errors import (
     AccessDeniedError,
     AuthenticationError,
-    BaseNotFoundError,
     BaseUnavailableError,
     ObjectChangedError,
     ObjectExistsError,
@@ -36,28 +36,6 @@ OBSTORE: dict[type[BaseException], type[SwingbyError]] = {
 }
 
 
-class RangeError(SwingbyError):
-    """A range that begins behind the object's end; the base turns it into no bytes."""
-
-
-_CODES: dict[str, tuple[type[SwingbyError], str]] = {
-    "NoSuchKey": (ObjectNotFoundError, ""),
-    "NoSuchBucket": (BaseNotFoundError, "Check the bucket's name and the endpoint (AWS_ENDPOINT_URL)"),
-    "AccessDenied": (AccessDeniedError, "These credentials may not do this; ask for s3:ListBucket and s3:GetObject"),
-    "InvalidAccessKeyId": (AuthenticationError, "Check AWS_ACCESS_KEY_ID"),
-    "SignatureDoesNotMatch": (AuthenticationError, "Check AWS_SECRET_ACCESS_KEY and AWS_REGION"),
-    "ExpiredToken": (AuthenticationError, "The session token has expired; get a new one"),
-    "InvalidToken": (AuthenticationError, "Check AWS_SESSION_TOKEN"),
-    "RequestTimeTooSkewed": (AuthenticationError, "Set this machine's clock"),
-    "AuthorizationHeaderMalformed": (AuthenticationError, "Set AWS_REGION to the bucket's region"),
-    "PermanentRedirect": (BaseNotFoundError, "Set AWS_REGION to the bucket's region"),
-    "InvalidRange": (RangeError, ""),
-    "BucketAlreadyExists": (ObjectExistsError, ""),
-    "BucketAlreadyOwnedByYou": (ObjectExistsError, ""),
-    "PreconditionFailed": (ObjectExistsError, ""),
-    "InvalidBucketName": (BaseNotFoundError, "Check the bucket's name"),
-    "MethodNotAllowed": (UrlError, "Is the endpoint an S3 service?"),
-}
 _STATUS: dict[int, str] = {
     401: "InvalidAccessKeyId",
     403: "AccessDenied",
@@ -66,36 +44,48 @@ _STATUS: dict[int, str] = {
     416: "InvalidRange",
 }
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+_QUERY = re.compile(r"(https?://[^\s?]*)\?[^\s)]*")  # a query can hold a signature
+_NO_TOKEN = re.compile(r"token request|OpenCredentials|DecodeCredentials|InvalidKey|MissingKey|service account file")
+_BUILTINS: dict[type[Exception], type[SwingbyError]] = {
+    FileNotFoundError: ObjectNotFoundError,
+    PermissionError: AccessDeniedError,
+    FileExistsError: ObjectExistsError,
+    ValueError: UrlError,
+}
 
 
-def raise_obstore(error: BaseException, key: bytes, bucket: str) -> NoReturn:
+def raise_obstore(error: BaseException, key: bytes, bucket: str, service: Service = S3_SERVICE) -> NoReturn:
     """Raise our error for an exception of obstore, or the builtin it stands for."""
     text = str(error)
     code = _CODE.search(text)
-    if code and code[1] in _CODES:
-        _raise(code[1], key, bucket)
+    if code and code[1] in service.codes:
+        _raise(code[1], key, bucket, service)
+    if "StartTooLarge" in text:
+        raise RangeError(
+            f"{_name(key, bucket, service)}: {_first_line(text)}", key=key_text(key), base=bucket
+        ) from None
     kind = next((OBSTORE[cls] for cls in type(error).__mro__ if cls in OBSTORE), None)
     if kind is None:
-        by_builtin: dict[type[Exception], type[SwingbyError]] = {
-            FileNotFoundError: ObjectNotFoundError,
-            PermissionError: AccessDeniedError,
-        }
-        by_builtin |= {FileExistsError: ObjectExistsError, ValueError: UrlError}
-        kind = next((ours for theirs, ours in by_builtin.items() if isinstance(error, theirs)), BaseUnavailableError)
+        kind = next((ours for theirs, ours in _BUILTINS.items() if isinstance(error, theirs)), BaseUnavailableError)
     if kind is ObjectNotFoundError:
-        _raise("NoSuchKey", key, bucket)
+        _raise(service.absent, key, bucket, service)
     if kind is AccessDeniedError:
-        _raise("AccessDenied", key, bucket)
-    raise kind(f"{_name(key, bucket)}: {_first_line(text)}", key=key_text(key), base=bucket) from None
+        _raise(service.denied, key, bucket, service)
+    remedy = None
+    if service.unidentified and _NO_TOKEN.search(text):
+        kind, remedy = AuthenticationError, service.unidentified
+    name = _name(key, bucket, service)
+    raise kind(f"{name}: {_first_line(text)}", key=key_text(key), base=bucket, remedy=remedy) from None
 
 
 def raise_for_status(status: int, body: bytes, key: bytes, bucket: str) -> NoReturn:
     """Raise our error for an S3 answer that is no success."""
     found = _CODE.search(body[:4096].decode("utf-8", "replace"))
     code = found[1] if found else _STATUS.get(status, "")
-    if code in _CODES:
-        _raise(code, key, bucket)
-    raise BaseUnavailableError(f"{_name(key, bucket)}: HTTP {status} {code}".rstrip(), key=key_text(key), base=bucket)
+    if code in S3_SERVICE.codes:
+        _raise(code, key, bucket, S3_SERVICE)
+    name = _name(key, bucket, S3_SERVICE)
+    raise BaseUnavailableError(f"{name}: HTTP {status} {code}".rstrip(), key=key_text(key), base=bucket)
 
 
 def raise_unreachable(error: Exception, key: bytes, origin: str) -> NoReturn:
@@ -108,15 +98,16 @@ def raise_unreachable(error: Exception, key: bytes, origin: str) -> NoReturn:
     ) from None
 
 
-def _raise(code: str, key: bytes, bucket: str) -> NoReturn:
-    kind, remedy = _CODES[code]
+def _raise(code: str, key: bytes, bucket: str, service: Service) -> NoReturn:
+    kind, remedy = service.codes[code]
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", code).lower()
-    raise kind(f"{_name(key, bucket)}: {words}", key=key_text(key), base=bucket, remedy=remedy or None) from None
+    name = _name(key, bucket, service)
+    raise kind(f"{name}: {words}", key=key_text(key), base=bucket, remedy=remedy or None) from None
 
 
-def _name(key: bytes, bucket: str) -> str:
-    return f"s3://{bucket}/{key_text(key)}"
+def _name(key: bytes, bucket: str, service: Service) -> str:
+    return f"{service.scheme}://{bucket}/{key_text(key)}"
 
 
 def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0][:300]
+    return _QUERY.sub(r"\1?…", text.strip().partition("\n")[0])[:300]

@@ -8,14 +8,16 @@ from urllib.parse import unquote
 
 from swingby.errors import UrlError
 
+WEB = frozenset({"http", "https"})
+
 
 class Address(NamedTuple):
     """Where something lies.
 
     Attributes:
         scheme: "file", "s3", …
-        container: the bucket; empty for files.
-        path: the key or prefix inside it, without a leading slash.
+        container: the bucket; the host for the web; empty for files.
+        path: the key or prefix inside it, without a leading slash; for the web with its query.
     """
 
     scheme: str
@@ -50,10 +52,40 @@ def parse(url: str | os.PathLike[str]) -> Address:
         if host not in {"", "localhost"} or not slash:
             raise UrlError(f"{text!r} names the host {host!r}", remedy="Write file:///path for a local file")
         return _file("/" + unquote(path, errors="surrogateescape"))
+    if scheme in WEB:
+        return _web(scheme, rest)
     container, _, path = rest.partition("/")
     if not container:
         raise UrlError(f"{text!r} names no bucket", remedy=f"Write {scheme}://bucket/prefix")
     return Address(scheme, container, path)
+
+
+def shown(address: Address) -> str:
+    """A URL for messages: without the query of a web address, which may hold a signature."""
+    return hide_query(str(address)) if address.scheme in WEB else str(address)
+
+
+def hide_query(text: str) -> str:
+    """A URL whose query is left out."""
+    url, mark, _ = text.partition("?")
+    return f"{url}?…" if mark else url
+
+
+def shown_url(text: str) -> str:
+    """The same for a URL as it was given."""
+    return hide_query(text) if text.partition("://")[0] in WEB else text
+
+
+def _web(scheme: str, rest: str) -> Address:
+    host, _, path = rest.partition("#")[0].partition("/")
+    if "@" in host:
+        raise UrlError(
+            f"{scheme}://…@{host.rpartition('@')[2]}/… holds a password",
+            remedy="Give a URL that is signed, or one without credentials",
+        )
+    if not host or "?" in host:
+        raise UrlError(f"{scheme}:// needs a host and a path", remedy=f"Write {scheme}://host/file")
+    return Address(scheme, host.lower(), path)
 
 
 def _file(path: str) -> Address:

@@ -10,6 +10,7 @@ import numpy as np
 from swingby.core.epoch import Draw, make_order
 from swingby.core.object import key_bytes, key_text
 from swingby.core.selection import dataset_digest
+from swingby.core.url import shown_url
 from swingby.errors import ClosedError
 from swingby.path.deliver import packed
 
@@ -194,7 +195,7 @@ class Dataset:
         return self._reopen
 
     def __repr__(self) -> str:
-        return f"<swingby.Dataset {self.url!r}: {len(self)} objects, manifest {self.manifest[:12]}>"
+        return f"<swingby.Dataset {shown_url(self.url)!r}: {len(self)} objects, manifest {self.manifest[:12]}>"
 
     @property
     def keys(self) -> Keys:
@@ -251,7 +252,7 @@ class Dataset:
 
     def _open_reader(self) -> DatasetReader:
         if self._reader is None:
-            raise ClosedError(f"the dataset {self.url!r} is closed")
+            raise ClosedError(f"the dataset {shown_url(self.url)!r} is closed")
         return self._reader
 
     def close(self) -> None:

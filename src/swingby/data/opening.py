@@ -162,7 +162,6 @@ class Opener:
 
 def empty(location: Location) -> EmptyDatasetError:
     """The error for a prefix without objects."""
-    name = f"{location.scheme}://{location.container}/{key_text(location.path)}"
     return EmptyDatasetError(
-        f"nothing lies under {name}", key=key_text(location.path), remedy="Check the prefix's spelling"
+        f"nothing lies under {location.name}", key=key_text(location.path), remedy="Check the prefix's spelling"
     )

@@ -84,7 +84,7 @@ class Bases:
         Raises:
             SwingbyError: it cannot be made: unknown scheme, no credentials.
         """
-        credentials = msgspec.msgpack.encode(location.s3)
+        credentials = msgspec.msgpack.encode((location.s3, location.az, location.gs))
         identity = name_digest(location.scheme.encode(), location.container.encode(), credentials)
         with self._lock:
             found = self._open.get(identity)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from swingby.config import S3
+from swingby.config import S3, Azure, Google
+from swingby.core.object import key_text
+from swingby.core.url import Address, shown
 from swingby.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -44,9 +46,16 @@ class Location(msgspec.Struct, frozen=True, array_like=True):
     container: str
     path: bytes
     s3: S3 | None = None
+    az: Azure | None = None
+    gs: Google | None = None
+
+    @property
+    def name(self) -> str:
+        """The URL, for messages: without what a query may hold of signatures."""
+        return shown(Address(self.scheme, self.container, key_text(self.path)))
 
     def __repr__(self) -> str:
-        return f"Location({self.scheme}://{self.container}/{self.path!r})"
+        return f"Location({self.name})"
 
 
 class Selection(msgspec.Struct, frozen=True, array_like=True):

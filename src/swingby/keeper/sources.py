@@ -99,9 +99,7 @@ class Sources:
         if digest:
             source = Source(self.store.load(digest), base)
             if (source.manifest.root.base_id, source.manifest.root.prefix) != (base.base.id, prefix):
-                raise ManifestNotFoundError(
-                    f"manifest {digest[:16]}… is not of {location.scheme}://{location.container}"
-                )
+                raise ManifestNotFoundError(f"manifest {digest[:16]}… is not of {location.name}")
             return self._keep(source), self._known(source)
         with self._listing[base.base.id, prefix]:
             record = self.store.place(base.base.id, self._scope, prefix)
@@ -109,7 +107,7 @@ class Sources:
             if old and record and (mode == "never" or (mode == "auto" and self._is_fresh(record.listings[-1]))):
                 return self._keep(old), record.listings[-1]
             if mode == "never":
-                raise ManifestNotFoundError(f"{_name(location)} was never listed", remedy="Open it with refresh='auto'")
+                raise ManifestNotFoundError(f"{location.name} was never listed", remedy="Open it with refresh='auto'")
             try:
                 return self._list(location, base, old, progress)
             except BaseUnavailableError as error:
@@ -171,7 +169,7 @@ class Sources:
             root = result.root if result else build(Origin(base.base.id, self._scope), location.path, pages, sink)
             if not root.count:
                 raise EmptyDatasetError(
-                    f"nothing lies under {_name(location)}",
+                    f"nothing lies under {location.name}",
                     key=key_text(location.path),
                     remedy="Check the prefix's spelling",
                 )
@@ -216,7 +214,3 @@ def _reported(pages: Iterator[Page], progress: Callable[[int, int], None]) -> It
         objects += len(page.keys)
         total += int(page.sizes.sum())
         progress(objects, total)
-
-
-def _name(location: Location) -> str:
-    return f"{location.scheme}://{location.container}/{key_text(location.path)}"

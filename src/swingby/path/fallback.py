@@ -46,9 +46,7 @@ class Fallback:
         """
         if self._base is None:
             if reason:
-                log.warning(
-                    "reading %s://%s without a keeper: %s", self._location.scheme, self._location.container, reason
-                )
+                log.warning("reading %s without a keeper: %s", self._location.name, reason)
             self._base = self._make(self._location)
         return self._base
 

@@ -122,4 +122,4 @@ class UrlReader:
 
     @property
     def _name(self) -> str:
-        return f"{self._location.scheme}://{self._location.container}/{self._location.path.decode('utf-8', 'replace')}"
+        return self._location.name

@@ -76,6 +76,7 @@ osd class default list = *
 [client.rgw.a]
 rgw data = {folder}/rgw
 rgw frontends = beast endpoint=127.0.0.1:{rgw_port} tcp_nodelay=1
+rgw dns name = localhost
 rgw thread pool size = 64
 rgw enable usage log = false
 rgw enable ops log = false

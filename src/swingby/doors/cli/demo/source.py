@@ -13,7 +13,6 @@ from swingby.core.url import parse
 from swingby.doors.cli.quantities import number, objects, size
 from swingby.doors.cli.terminal import shown
 from swingby.errors import AccessDeniedError, ConfigError
-from swingby.keeper.protocol import Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,8 +60,7 @@ class Source:
 
     def __init__(self, choice: Choice, settings: Settings, hooks: Hooks, record: Record) -> None:
         address = parse(choice.url)
-        credentials = settings.s3 if address.scheme == "s3" else None
-        location = Location(address.scheme, address.container, key_bytes(address.prefix), credentials)
+        location = assemble.locate(address, settings, folder=True)
         self._choice = choice
         self._record = record
         self._prefix = location.path

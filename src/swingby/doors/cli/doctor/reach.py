@@ -13,14 +13,12 @@ import msgspec
 
 from swingby import assemble
 from swingby.assemble import Hooks
-from swingby.core.object import key_bytes
 from swingby.core.url import parse
 from swingby.doors.cli.doctor.finding import Finding, State
 from swingby.doors.cli.quantities import duration, number, objects, rate, size
 from swingby.doors.cli.terminal import shown
 from swingby.errors import EmptyDatasetError, SwingbyError
 from swingby.keeper.bases import read_seconds
-from swingby.keeper.protocol import Location
 from swingby.levels.block_reader import BlockReader
 
 if TYPE_CHECKING:
@@ -71,13 +69,7 @@ class Listed(NamedTuple):
 def base(url: str, settings: Settings) -> tuple[list[Finding], Reach | None]:
     """Look at the base of a URL; None where it cannot be read."""
     try:
-        address = parse(url)
-        location = Location(
-            address.scheme,
-            address.container,
-            key_bytes(address.prefix),
-            settings.s3 if address.scheme == "s3" else None,
-        )
+        location = assemble.locate(parse(url), settings, folder=True)
         opened = assemble.make_base(location, _impatient(settings), Hooks())[0]
     except SwingbyError as error:
         return [_problem("base", error)], None
