@@ -122,7 +122,7 @@ def _plain_base(location: Location, settings: Settings) -> Base:
         return WebBase(location.scheme, location.container, settings.fetch, settings.listing.threads_max)
     raise UrlError(
         f"nothing here reads {location.scheme}://",
-        remedy="Use a path, or a URL of file, s3, az, gs, http or https",
+        remedy="Use a path, file:///path, s3://bucket/prefix, az://, gs:// or https://",
     )
 
 

@@ -16,7 +16,7 @@ from swingby.errors import (
 )
 
 
-class RangeError(SwingbyError):
+class RangeError(UrlError):
     """A range that begins behind the object's end; the base turns it into no bytes."""
 
 

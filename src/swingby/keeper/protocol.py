@@ -55,7 +55,7 @@ class Location(msgspec.Struct, frozen=True, array_like=True):
         return shown(Address(self.scheme, self.container, key_text(self.path)))
 
     def __repr__(self) -> str:
-        return f"Location({self.name})"
+        return f"Location({self.name!r})"
 
 
 class Selection(msgspec.Struct, frozen=True, array_like=True):
