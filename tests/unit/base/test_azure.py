@@ -8,10 +8,13 @@ import subprocess
 import sys
 
 import pytest
+from obstore.exceptions import GenericError
 
 import swingby
 from swingby import config
 from swingby.base.azure import account_of, azure_base
+from swingby.base.services import AZURE
+from swingby.base.translate import raise_obstore
 from swingby.errors import (
     AccessDeniedError,
     AuthenticationError,
@@ -78,6 +81,13 @@ def test_no_server_is_said(azurite, container):
     with pytest.raises(BaseUnavailableError) as error:
         keys_of(base_of(container, settings))
     assert SECRET not in str(error.value) + repr(error.value.facts())
+
+
+def test_what_obstore_says_of_a_url_is_shown_without_its_query():
+    said = GenericError(f"Error performing GET https://host/c/a?sv=2020&sig={SECRET} in 3 ms")
+    with pytest.raises(BaseUnavailableError, match=r"https://host/c/a\?… in 3 ms") as error:
+        raise_obstore(said, b"a", "c", AZURE)
+    assert SECRET not in str(error.value)
 
 
 def test_an_absent_container_is_said_by_reads_too(azurite):

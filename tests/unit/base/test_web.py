@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -123,6 +124,29 @@ def test_a_list_that_is_none_is_said(web, plain_server):
         list(WebBase("http", f"{web.host}/other.txt", limits, 4).list(b""))
     with pytest.raises(UrlError, match="is a host"):
         list(WebBase("http", web.host, limits, 4).list(b""))
+
+
+def test_https_is_checked_against_the_certificates_of_the_system(web, home, tmp_path, monkeypatch):
+    certificate, key = str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem")
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, *names]
+    if shutil.which("openssl") is None:
+        pytest.skip("not installed: openssl")
+    subprocess.run(made, check=True, capture_output=True)
+    web.encrypt(certificate, key)
+    web.objects |= {b"file.bin": DATA, b"in/list.txt": b"a\n", b"in/a": b"x"}
+    web.redirects[b"down"] = f"http://{web.host}/file.bin"
+    base = WebBase("https", web.host, config.load().fetch, 4)
+    with pytest.raises(BaseUnavailableError, match="certificate"):
+        base.read(b"file.bin")
+    base.close()
+    monkeypatch.setenv("SSL_CERT_FILE", certificate)
+    settings = {"home": home}
+    assert swingby.read(f"https://{web.host}/file.bin", 5, 9, settings=settings) == DATA[5:9]
+    with swingby.open(f"https://{web.host}/in/list.txt", settings=settings) as dataset:
+        assert bytes(dataset[0].data) == b"x"
+    with pytest.raises(UrlError, match="another protocol"):
+        swingby.read(f"https://{web.host}/down", settings=settings)
 
 
 def test_redirects_are_followed_and_circles_are_not(web, base):
