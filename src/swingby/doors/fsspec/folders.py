@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from swingby import sessions
+from swingby import assemble, sessions
 from swingby.core.object import key_bytes, key_text
+from swingby.core.url import Address
 from swingby.errors import ObjectNotFoundError, UrlError
 from swingby.keeper.protocol import Location
 
@@ -42,7 +43,7 @@ class Folders:
         container, _, key = path.partition("/")
         if not container:
             raise UrlError(f"{path!r} names no bucket", remedy=f"Write {self._scheme}://bucket/key")
-        return Location(self._scheme, container, key_bytes(key), self._settings.s3 if self._scheme == "s3" else None)
+        return assemble.locate(Address(self._scheme, container, key), self._settings, folder=False)
 
     def object(self, path: str) -> Details:
         """Of one object.
