@@ -195,6 +195,11 @@ def keys() -> dict[str, Any]:
     return found
 
 
+def is_secret(key: str) -> bool:
+    """Whether the value of a setting is shown to nobody."""
+    return any(word in key for word in ("key", "token", "secret", "connection_string"))
+
+
 def _key_of(variable: str) -> str:
     name = variable.removeprefix("SWINGBY_").lower()
     return {key.replace(".", "_"): key for key in keys()}.get(name, name)
@@ -231,7 +236,7 @@ def _convert(key: str, value: Any, source: str) -> Any:
             value = parse_size(value)
         return msgspec.convert(value, known[key], strict=False)
     except (msgspec.ValidationError, ValueError) as error:
-        shown = "…" if any(word in key for word in ("key", "token", "secret", "connection")) else repr(value)
+        shown = "…" if is_secret(key) else repr(value)
         raise ConfigError(f"setting {key!r} in {source} cannot be {shown}: {error}", key=key) from None
 
 

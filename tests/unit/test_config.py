@@ -76,6 +76,18 @@ def test_the_aws_environment_is_used_where_nothing_else_is_said(monkeypatch, tmp
     assert (config.load().s3.access_key_id, config.load().s3.region) == ("filed", "there")
 
 
+def test_every_credential_is_a_secret():
+    assert list(filter(config.is_secret, config.keys())) == [
+        "s3.access_key_id",
+        "s3.secret_access_key",
+        "s3.session_token",
+        "az.account_key",
+        "az.sas_token",
+        "az.connection_string",
+        "az.client_secret",
+    ]
+
+
 def test_no_secret_is_shown():
     settings = config.load({"s3.access_key_id": "AKIA", "s3.secret_access_key": "hush", "s3.session_token": "hush"})
     for text in (repr(settings), str(settings.s3), config.to_json(settings)):

@@ -206,6 +206,19 @@ def test_the_account_is_found_in_the_environment(monkeypatch):
     assert SECRET not in repr(account) + repr(settings) + config.to_json(settings)
 
 
+def test_doctor_shows_no_credential(azurite, container, home):
+    azurite.put(container, "in/a", b"x")
+    names = {"AZURE_STORAGE_ACCOUNT": ACCOUNT, "AZURE_STORAGE_KEY": ACCOUNT_KEY, "AZURE_CLIENT_SECRET": SECRET}
+    environment = os.environ | names | {"AZURE_STORAGE_ENDPOINT": azurite.endpoint, "SWINGBY_HOME": home}
+    program = "import sys; from swingby.doors.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "doctor", f"az://{container}/in"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert "1 object" in done.stdout, done.stderr
+    assert "az.account_key = (set)" in done.stdout
+    assert ACCOUNT_KEY[:20] not in done.stdout + done.stderr
+    assert SECRET not in done.stdout + done.stderr
+
+
 def test_azurite_ends_with_its_block():
     if azurite_blobs.missing():
         pytest.skip(azurite_blobs.missing())

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from swingby import assemble
+from swingby import assemble, config
 from swingby.config import Settings
 from swingby.doors.cli.command import Invocation
 from swingby.doors.cli.doctor import disk, plan, reach, system
@@ -24,7 +24,6 @@ from swingby.errors import SwingbyError
 from swingby.keeper.place import place_of
 from swingby.levels.room import MemoryRoom, usable_memory_bytes
 
-SECRETS = ("s3.access_key_id", "s3.secret_access_key", "s3.session_token")
 MARGIN_WIDTH_MIN = 20  # columns, where a terminal says it has none
 MARKS = {State.OK: ("ok", "green"), State.NOTE: ("note", "yellow"), State.PROBLEM: ("problem", "bold red")}
 
@@ -127,7 +126,7 @@ def _settings(invocation: Invocation) -> list[tuple[str, str, str]]:
     for key, source in sorted(invocation.origins.items()):
         section, _, name = key.rpartition(".")
         value = tree[section][name] if section else tree[name]
-        found.append((key, "(set)" if key in SECRETS else _text(value), shown(source)))
+        found.append((key, "(set)" if config.is_secret(key) else _text(value), shown(source)))
     return found
 
 
