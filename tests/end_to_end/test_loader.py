@@ -154,12 +154,12 @@ def test_arguments_out_of_range_are_refused(dataset):
         {"seed": -1},
         {"order": "random"},
         {"on_bad": "skip"},
-        {"decode_in": "fibres"},
-        {"decode_workers": 0},
-        {"decode_seconds_max": 0.0},
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             swingby.Loader(dataset, **({"batch_size": 4} | wrong))
+    for wrong in ({"where": "fibres"}, {"workers": 0}, {"seconds_max": 0.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            swingby.Decode(first_byte, **wrong)
 
 
 # -- decode ------------------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ WHERE = pytest.mark.parametrize("where", ["threads", "processes"])
 @WHERE
 def test_decoded_samples_come_in_order(dataset, where):
     loader = swingby.Loader(
-        dataset, batch_size=7, shuffle=True, seed=3, decode=key_and_byte, decode_in=where, decode_workers=3
+        dataset, batch_size=7, shuffle=True, seed=3, decode=swingby.Decode(key_and_byte, where=where, workers=3)
     )
     plain = [index for batch in swingby.Loader(dataset, batch_size=7, shuffle=True, seed=3) for index in batch.indices]
     found = list(loader)
@@ -217,7 +217,7 @@ def test_decoded_samples_come_in_order(dataset, where):
 @WHERE
 @pytest.mark.parametrize(("decode", "why"), [(wrong_at_seven, "seven"), (none_at_seven, "None")])
 def test_a_bad_sample_raises_with_its_key_or_is_replaced_the_same_for_all(dataset, where, decode, why):
-    options = {"batch_size": 6, "shuffle": True, "decode": decode, "decode_in": where, "decode_workers": 2}
+    options = {"batch_size": 6, "shuffle": True, "decode": swingby.Decode(decode, where=where, workers=2)}
     with pytest.raises(BadSampleError, match=f"007: .*{why}"):
         list(swingby.Loader(dataset, **options))
     stands = set()
@@ -237,18 +237,18 @@ def test_a_bad_sample_raises_with_its_key_or_is_replaced_the_same_for_all(datase
 
 @WHERE
 def test_a_decode_that_hangs_is_given_up(dataset, where):
-    options = {"batch_size": 6, "decode": hang_at_seven, "decode_in": where, "decode_workers": 2}
+    options = {"batch_size": 6, "decode": swingby.Decode(hang_at_seven, where=where, workers=2, seconds_max=0.5)}
     began = time.monotonic()
     with pytest.raises(BadSampleError, match=r"007: decode took longer than 0\.5 s"):
-        list(swingby.Loader(dataset, **options, decode_seconds_max=0.5))
-    loader = swingby.Loader(dataset, **options, decode_seconds_max=0.5, on_bad="substitute")
+        list(swingby.Loader(dataset, **options))
+    loader = swingby.Loader(dataset, **options, on_bad="substitute")
     assert sum(map(len, loader)) == COUNT
     assert [bad.key for bad in loader.bad] == ["007"]
     assert time.monotonic() - began < 20
 
 
 def test_a_sample_that_ends_its_worker_is_bad_and_the_others_are_decoded(dataset):
-    options = {"batch_size": 6, "decode": die_at_seven, "decode_in": "processes", "decode_workers": 2}
+    options = {"batch_size": 6, "decode": swingby.Decode(die_at_seven, where="processes", workers=2)}
     with pytest.raises(BadSampleError, match="007: its decoding ended the worker process"):
         list(swingby.Loader(dataset, **options))
     loader = swingby.Loader(dataset, **options, on_bad="substitute")
@@ -258,7 +258,7 @@ def test_a_sample_that_ends_its_worker_is_bad_and_the_others_are_decoded(dataset
 
 
 def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_repeated(dataset):
-    loader = swingby.Loader(dataset, batch_size=4, decode=of_process, decode_in="processes", decode_workers=2)
+    loader = swingby.Loader(dataset, batch_size=4, decode=swingby.Decode(of_process, where="processes", workers=2))
     seen, killed = [], 0
     for step, batch in enumerate(loader):
         seen += [value for _, value in batch]
@@ -274,14 +274,14 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_repeated(dataset):
 
 def test_what_cannot_go_to_another_process_is_said(dataset):
     with pytest.raises(BadSampleError, match="cannot go to another process"):
-        list(swingby.Loader(dataset, batch_size=4, decode=unsendable, decode_in="processes", decode_workers=1))
+        list(swingby.Loader(dataset, batch_size=4, decode=swingby.Decode(unsendable, where="processes", workers=1)))
 
 
 @WHERE
 def test_a_loader_left_in_the_middle_leaves_nobody_behind(dataset, where):
     before = decoding()
     for _ in range(5):
-        loader = swingby.Loader(dataset, batch_size=2, decode=first_byte, decode_in=where, decode_workers=3)
+        loader = swingby.Loader(dataset, batch_size=2, decode=swingby.Decode(first_byte, where=where, workers=3))
         iterator = iter(loader)
         next(iterator)
         iterator.close()

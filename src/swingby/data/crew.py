@@ -201,7 +201,9 @@ def replace_late(work: Work, pending: Pending, where: tuple[int, int], seconds_m
     reason = f"decode took longer than {seconds_max:g} s"
     if not work.replaces:
         key = work.dataset.keys[index]
-        pending.failed(BadSampleError(f"{key}: {reason}", key=key, remedy="Raise decode_seconds_max, or mend decode"))
+        pending.failed(
+            BadSampleError(f"{key}: {reason}", key=key, remedy="Allow more by Decode(…, seconds_max=…), or mend decode")
+        )
         return
     try:
         pending.done(position, *work.replace(index, reason))

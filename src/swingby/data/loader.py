@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from swingby.core.order import Share, consumed_positions, step_count, step_posit
 from swingby.data import state
 from swingby.data.ahead import Ahead
 from swingby.data.crew import Crew, Pending, ThreadHand
+from swingby.data.decode import Decode
 from swingby.data.work import Work
 from swingby.keeper.protocol import Plan
 
@@ -23,13 +24,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from swingby.core.epoch import Order
-    from swingby.data.crew import Part
+    from swingby.data.crew import Hand, Part
     from swingby.data.dataset import Dataset, Sample
     from swingby.data.work import BadSample
 
 BATCHES_AHEAD = 4  # decoded before they are asked for
 ORDER_POSITIONS = 1 << 16  # computed at once
-THREADS_MAX = 8  # of a decode, unless said otherwise
 
 
 class Steps:
@@ -71,11 +71,7 @@ class Loader:
         seed: of the order, not negative.
         rank, world_size: of this process.
         drop_last: leave out the short last step.
-        decode: called with each `Sample`.
-        decode_in: "threads"; "processes" where decode is Python that holds the interpreter's lock. Processes map the same memory;
-            what decode returns is pickled.
-        decode_workers: how many; None: one a core, at most 8.
-        decode_seconds_max: for a sample; None: any time.
+        decode: called with each `Sample`, in threads; or a `Decode`, which says where.
         on_bad: "raise"; "substitute": put another sample, the same on every rank and resume, in the place of one that cannot be
             read or decoded, and note it in `bad`.
         prefetch_bytes_max: how far the keeper reads ahead.
@@ -98,10 +94,7 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         drop_last: bool = False,
-        decode: Callable[[Sample], Any] | None = None,
-        decode_in: str = "threads",
-        decode_workers: int | None = None,
-        decode_seconds_max: float | None = None,
+        decode: Callable[[Sample], Any] | Decode | None = None,
         on_bad: str = "raise",
         prefetch_bytes_max: int = 512 << 20,
     ) -> None:
@@ -111,19 +104,12 @@ class Loader:
                 f"seed={seed}: batch_size is at least 1, rank from 0 to world_size - 1, the others not negative"
             )
         _one_of("order", order, ORDERS[1:])
-        _one_of("decode_in", decode_in, ("threads", "processes"))
         _one_of("on_bad", on_bad, ("raise", "substitute"))
-        for name, value in (("decode_workers", decode_workers), ("decode_seconds_max", decode_seconds_max)):
-            if value is not None and value <= 0:
-                raise ValueError(f"{name}={value}: it is above 0, or None")
         self._dataset = dataset
         self._share = Share(batch_size, rank, world_size, drop_last)
         self._order = order if shuffle else "key"
         self._seed = seed
-        self._decode = decode
-        self._decode_in = decode_in
-        self._workers = decode_workers or min(THREADS_MAX, os.cpu_count() or 1)
-        self._seconds_max = decode_seconds_max
+        self._decode = Decode(decode) if callable(decode) else decode
         self._replaces = on_bad == "substitute"
         self._prefetch_bytes_max = prefetch_bytes_max
         self._next = (0, 0)  # epoch, and samples of it consumed before the next iteration
@@ -172,59 +158,16 @@ class Loader:
         draw = Draw(self._seed, epoch, dataset.digest)
         count = len(dataset)
         steps = Steps(count, share, dataset.order(self._order, self._seed, epoch))
-        work = Work(dataset, self._decode, draw if self._replaces else None)
+        work = Work(dataset, self._decode.function if self._decode else None, draw if self._replaces else None)
         with contextlib.closing(Ahead(dataset.client, self._plan(epoch, share))) as ahead:
             numbers = range(step_count(count, share))
-            batches = self._decoded(numbers, steps, work) if self._decode else self._read(numbers, steps, work)
+            batches = _decoded(numbers, steps, work, self._decode) if self._decode else _read(numbers, steps, work)
             with contextlib.closing(batches):
                 for step, (batch, bad) in enumerate(batches):
                     self._now = (epoch, consumed_positions(count, share, step + 1))
                     self.bad += bad
                     ahead.advance(step)
                     yield batch
-
-    def _read(self, numbers: range, steps: Steps, work: Work) -> Generator[tuple[Any, list[BadSample]]]:
-        for number in numbers:
-            yield work.read(steps.indices(number))
-
-    def _decoded(self, numbers: range, steps: Steps, work: Work) -> Generator[tuple[Any, list[BadSample]]]:
-        """Batches decoded by a crew, a few ahead."""
-        crew = Crew(self._hand(work), self._workers, work, self._seconds_max)
-        waiting: deque[Pending] = deque()
-        todo = iter(numbers)
-        try:
-            while True:
-                for number in _first(todo, BATCHES_AHEAD - len(waiting)):
-                    waiting.append(self._submit(crew, work, steps.indices(number)))
-                if not waiting:
-                    return
-                pending = waiting.popleft()
-                yield crew.wait(pending), pending.bad
-        finally:
-            for pending in waiting:
-                pending.failed(GeneratorExit())
-            crew.close()
-
-    def _hand(self, work: Work) -> Callable[[], Any]:
-        if self._decode_in == "threads":
-            return lambda: ThreadHand(work)
-        from swingby.data.workers import ProcessHand
-
-        return lambda: ProcessHand(work, self._seconds_max)
-
-    def _submit(self, crew: Crew, work: Work, indices: NDArray[np.int64]) -> Pending:
-        if self._decode_in == "threads":
-            batch, bad = work.read(indices)
-            pending = Pending(batch, len(batch))
-            pending.bad += bad
-            parts: list[Part] = [[(position, index)] for position, index in enumerate(batch.indices.tolist())]
-        else:
-            pending = Pending(None, len(indices))
-            whole = list(enumerate(indices.tolist()))
-            size = -(-len(whole) // self._workers) or 1
-            parts = [whole[start : start + size] for start in range(0, len(whole), size)]
-        crew.submit(pending, parts)
-        return pending
 
     def _plan(self, epoch: int, share: Share) -> Plan:
         dataset = self._dataset
@@ -239,9 +182,51 @@ class Loader:
         )
 
 
-def _first(numbers: Iterator[int], count: int) -> Iterator[int]:
-    for _, number in zip(range(count), numbers, strict=False):
-        yield number
+def _read(numbers: range, steps: Steps, work: Work) -> Generator[tuple[Any, list[BadSample]]]:
+    for number in numbers:
+        yield work.read(steps.indices(number))
+
+
+def _decoded(numbers: range, steps: Steps, work: Work, how: Decode) -> Generator[tuple[Any, list[BadSample]]]:
+    """Batches decoded by a crew, a few ahead."""
+    crew = Crew(_hand(work, how), how.workers, work, how.seconds_max)
+    waiting: deque[Pending] = deque()
+    todo = iter(numbers)
+    try:
+        while True:
+            for number in itertools.islice(todo, BATCHES_AHEAD - len(waiting)):
+                waiting.append(_submit(crew, work, how, steps.indices(number)))
+            if not waiting:
+                return
+            pending = waiting.popleft()
+            yield crew.wait(pending), pending.bad
+    finally:
+        for pending in waiting:
+            pending.failed(GeneratorExit())
+        crew.close()
+
+
+def _hand(work: Work, how: Decode) -> Callable[[], Hand]:
+    if how.in_threads:
+        return lambda: ThreadHand(work)
+    from swingby.data.workers import ProcessHand
+
+    return lambda: ProcessHand(work, how.seconds_max)
+
+
+def _submit(crew: Crew, work: Work, how: Decode, indices: NDArray[np.int64]) -> Pending:
+    if how.in_threads:
+        batch, bad = work.read(indices)
+        pending = Pending(batch, len(batch))
+        pending.bad += bad
+        parts: list[Part] = [[(position, index)] for position, index in enumerate(batch.indices.tolist())]
+    else:
+        pending = Pending(None, len(indices))
+        whole = list(enumerate(indices.tolist()))
+        size = -(-len(whole) // how.workers) or 1
+        parts = [whole[start : start + size] for start in range(0, len(whole), size)]
+    crew.submit(pending, parts)
+    return pending
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
