@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 VERSION = 1
 FRAME_BYTES_MAX = 16 << 20
 DESCRIPTORS_MAX = 240  # a message; the kernel allows 253
+DESCRIPTORS_WAITING_MAX = 2 * DESCRIPTORS_MAX  # of a frame that is not whole, and of the one before it
 INDICES_MAX = 1 << 16  # in one request
 OPENED_SHARDS_MAX = 16  # sent with the root; a dataset of so many needs its keeper no more to be looked at
 
@@ -328,7 +329,11 @@ class Frames:
         return cls(_replies)
 
     def receive(self, connection: socket.socket) -> bool:
-        """Take in what has arrived; False at the end of the stream."""
+        """Take in what has arrived; False at the end of the stream.
+
+        Raises:
+            ProtocolError: it is out of bounds.
+        """
         room = socket.CMSG_SPACE(DESCRIPTORS_MAX * 4)
         data, ancillary, _, _ = connection.recvmsg(1 << 16, room, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
         for level, kind, payload in ancillary:
@@ -336,6 +341,8 @@ class Frames:
                 found = array.array("i")
                 found.frombytes(payload[: len(payload) - len(payload) % found.itemsize])
                 self._descriptors += found
+        if len(self._descriptors) > DESCRIPTORS_WAITING_MAX:
+            raise ProtocolError("more descriptors than frames announce")
         self._buffer += data
         return bool(data)
 

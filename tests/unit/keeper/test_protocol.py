@@ -123,3 +123,18 @@ def test_an_unknown_field_is_refused():
 
 def test_credentials_do_not_show_in_a_location():
     assert "hush" not in repr(MESSAGES[1]) + repr(Location("s3", "b", b"k", S3(secret_access_key="hush")))
+
+
+def test_descriptors_that_no_frame_announces_end_the_connection_and_are_closed():
+    before = len(os.listdir("/proc/self/fd"))
+    frames = Frames.of_requests()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, theirs, open(os.devnull) as nothing:
+        protocol.send(theirs, struct.pack("<HHI", 0x5942, 1, 1 << 20))
+        for _ in range(3):
+            protocol.send(theirs, b"x", [nothing.fileno()] * protocol.DESCRIPTORS_MAX)
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(ProtocolError, match="more descriptors"):
+            list(iter(lambda: frames.receive(ours), False))
+    frames.close()
+    assert len(os.listdir("/proc/self/fd")) == before
