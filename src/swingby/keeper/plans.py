@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from swingby.core.epoch import Draw, make_order
+from swingby.core.epoch import ORDERS, Draw, make_order
 from swingby.core.manifest.packs import row_sizes
 from swingby.core.order import Share, step_count, step_positions
 from swingby.core.selection import dataset_digest
+from swingby.errors import ProtocolError
 from swingby.keeper.wanted import wanted_of
 
 if TYPE_CHECKING:
@@ -35,9 +36,16 @@ log = logging.getLogger("swingby")
 
 
 class EpochPlan:
-    """The order of one epoch and how far it is fetched and consumed."""
+    """The order of one epoch and how far it is fetched and consumed.
+
+    Raises:
+        ProtocolError: it makes no sense.
+    """
 
     def __init__(self, source: Source, selection: NDArray[np.int64] | None, message: Plan) -> None:
+        batch_size, rank, world_size, _, first = message.share
+        if batch_size < 1 or not 0 <= rank < world_size or first < 0 or message.order not in ORDERS:
+            raise ProtocolError(f"there is no such part of an epoch: {message.share} of order {message.order!r}")
         self.source = source
         self._selection = selection
         self._count = len(source.manifest) if selection is None else len(selection)
@@ -141,15 +149,20 @@ class Planner:
                     self._changed.wait()
                 if self._closed:
                     return
-                work = [(plan, plan.next_block()) for plan in self._plans.values() if plan.has_room]
-            for plan, indices in work:
+                plans = [plan for plan in self._plans.values() if plan.has_room]
+            for plan in plans:
                 try:
+                    with self._changed:
+                        if not plan.has_room:  # a reader has overtaken it
+                            continue
+                        indices = plan.next_block()
                     if not self._is_complete(plan.source):
                         wants = wanted_of(plan.source.manifest, indices)
                         self._supply.begin(plan.source.base, wants, _ignore, urgent=False)
                 except Exception:
                     log.exception("a plan cannot be walked")
-                    plan.advance(1 << 62)
+                    with self._changed:
+                        plan.advance(1 << 62)
 
 
 def _ignore(request: Request) -> None:

@@ -14,10 +14,16 @@ from swingby.core.manifest.build import build
 from swingby.core.object import Page
 from swingby.core.plan import Fetch
 from swingby.core.segment import Origin, Segment
-from swingby.errors import BaseUnavailableError, CorruptDataError, FormatError, ManifestNotFoundError
+from swingby.errors import (
+    BaseUnavailableError,
+    CorruptDataError,
+    FormatError,
+    ManifestNotFoundError,
+    ProtocolError,
+)
 from swingby.keeper.flights import FetchJob, Flights, Place
 from swingby.keeper.manifests import ASIDE_FILES_MAX, ManifestStore
-from swingby.keeper.plans import EpochPlan
+from swingby.keeper.plans import EpochPlan, Planner
 from swingby.keeper.pool import Pool
 from swingby.keeper.protocol import Plan, Selection
 from swingby.keeper.sources import Source
@@ -365,3 +371,35 @@ def test_a_plan_of_a_selection_walks_the_selected(tmp_path):
     chosen = np.arange(0, 1000, 10)
     plan = plan_over(ManifestStore(str(tmp_path), 8), 1000, chosen, share=(8, 0, 1, False))
     assert set(plan.next_block().tolist()) == set(chosen.tolist())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"share": (0, 0, 1, False, 0)},
+        {"share": (8, 2, 2, False, 0)},
+        {"share": (8, -1, 2, False, 0)},
+        {"share": (8, 0, 2, False, -1)},
+        {"order": "nonsense"},
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(tmp_path, fields):
+    with pytest.raises(ProtocolError, match="no such part"):
+        plan_over(ManifestStore(str(tmp_path), 8), 100, **fields)
+
+
+def test_a_plan_that_cannot_be_walked_stops_no_other(tmp_path):
+    walked = []
+
+    class Walked:
+        def begin(self, base, wants, on_done, *, urgent):
+            del base, on_done, urgent
+            walked.append(len(wants))
+
+    bad = plan_over(ManifestStore(str(tmp_path), 8), 100)
+    bad._selection = np.array([5])
+    planner = Planner(Walked(), lambda source: False)
+    planner.add(1, bad)
+    planner.add(2, plan_over(ManifestStore(str(tmp_path), 8), 100))
+    await_true(lambda: walked)
+    planner.close()
