@@ -369,7 +369,7 @@ def test_a_plan_waits_for_its_reader_and_a_reader_may_overtake_it(tmp_path):
 
 def test_a_plan_of_a_selection_walks_the_selected(tmp_path):
     chosen = np.arange(0, 1000, 10)
-    plan = plan_over(ManifestStore(str(tmp_path), 8), 1000, chosen, share=(8, 0, 1, False))
+    plan = plan_over(ManifestStore(str(tmp_path), 8), 1000, chosen, share=(8, 0, 1, False, 0))
     assert set(plan.next_block().tolist()) == set(chosen.tolist())
 
 
