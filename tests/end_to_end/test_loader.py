@@ -248,28 +248,30 @@ def test_a_decode_that_hangs_is_given_up(dataset, where):
 
 
 def test_a_sample_that_ends_its_worker_is_bad_and_the_others_are_decoded(dataset):
+    before = set(children())
     options = {"batch_size": 6, "decode": swingby.Decode(die_at_seven, where="processes", workers=2)}
     with pytest.raises(BadSampleError, match="007: its decoding ended the worker process"):
         list(swingby.Loader(dataset, **options))
     loader = swingby.Loader(dataset, **options, on_bad="substitute")
     assert sum(map(len, loader)) == COUNT
     assert [bad.key for bad in loader.bad] == ["007"]
-    assert children() == []
+    assert not set(children()) - before
 
 
 def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_repeated(dataset):
     loader = swingby.Loader(dataset, batch_size=4, decode=swingby.Decode(of_process, where="processes", workers=2))
     seen, killed = [], 0
+    before = set(children())
     for step, batch in enumerate(loader):
         seen += [value for _, value in batch]
-        living = children()
+        living = [number for number in children() if number not in before]
         if step % 3 == 0 and killed < 4 and living:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(random.choice(living), signal.SIGKILL)
                 killed += 1
     assert killed == 4
     assert seen == list(range(COUNT))
-    assert children() == []
+    assert not set(children()) - before
 
 
 def test_what_cannot_go_to_another_process_is_said(dataset):
@@ -279,14 +281,14 @@ def test_what_cannot_go_to_another_process_is_said(dataset):
 
 @WHERE
 def test_a_loader_left_in_the_middle_leaves_nobody_behind(dataset, where):
-    before = decoding()
+    threads, before = decoding(), set(children())
     for _ in range(5):
         loader = swingby.Loader(dataset, batch_size=2, decode=swingby.Decode(first_byte, where=where, workers=3))
         iterator = iter(loader)
         next(iterator)
         iterator.close()
-    assert children() == []
-    assert decoding() <= before
+    assert not set(children()) - before
+    assert decoding() <= threads
 
 
 @pytest.mark.parametrize("decode", [None, first_byte])

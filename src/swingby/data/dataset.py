@@ -12,7 +12,6 @@ from swingby.core.object import key_bytes, key_text
 from swingby.core.selection import dataset_digest
 from swingby.core.url import shown_url
 from swingby.errors import ClosedError
-from swingby.path.deliver import packed
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from swingby.core.manifest.view import Manifest
     from swingby.keeper.client import KeeperClient
     from swingby.keeper.protocol import Selection
+    from swingby.path.found import Found
     from swingby.path.read import DatasetReader
 
 
@@ -44,22 +44,30 @@ class Batch:
 
     Attributes:
         indices: int64[k], as asked for.
-        views: the bytes of each, read-only; valid for as long as they are held.
-        sizes: in bytes.
     """
 
-    __slots__ = ("_keys", "indices", "sizes", "views")
+    __slots__ = ("_found", "_keys", "_views", "indices")
 
-    def __init__(
-        self, indices: NDArray[np.int64], views: list[memoryview], sizes: NDArray[np.integer[Any]], keys: Keys
-    ) -> None:
+    def __init__(self, indices: NDArray[np.int64], found: Found, keys: Keys) -> None:
         self.indices = indices
-        self.views = views
-        self.sizes = sizes
+        self._found = found
+        self._views: list[memoryview] | None = None
         self._keys = keys
 
+    @property
+    def views(self) -> list[memoryview]:
+        """The bytes of each, read-only; valid for as long as they are held."""
+        if self._views is None:
+            self._views = self._found.views()
+        return self._views
+
+    @property
+    def sizes(self) -> NDArray[np.integer[Any]]:
+        """In bytes."""
+        return self._found.sizes
+
     def __len__(self) -> int:
-        return len(self.views)
+        return len(self.indices)
 
     def sample(self, position: int) -> Sample:
         """One of them."""
@@ -83,7 +91,7 @@ class Batch:
         Raises:
             ValueError: `out` is too short, of another type or not contiguous.
         """
-        return packed(self.views, self.sizes, out)
+        return self._found.packed(out)
 
 
 class Keys(Sequence[str]):
@@ -247,8 +255,7 @@ class Dataset:
         reader = self._open_reader()
         wanted = np.asarray(indices, np.int64)
         numbers = wanted if self._selection is None else self._selection[wanted]
-        views, sizes = reader.views(numbers)
-        return Batch(wanted, views, sizes, self._keys)
+        return Batch(wanted, reader.find(numbers), self._keys)
 
     def _open_reader(self) -> DatasetReader:
         if self._reader is None:

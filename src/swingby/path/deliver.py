@@ -47,7 +47,7 @@ def packed(
         if total <= JOIN_BYTES_MAX:
             return np.frombuffer(b"".join(views), np.uint8), offsets
         out = _buffers.take(total)
-    target = _writable(out, total)
+    target = writable(out, total)
     start = 0
     for view in views:
         stop = start + len(view)
@@ -56,7 +56,8 @@ def packed(
     return out[:total], offsets
 
 
-def _writable(out: NDArray[np.uint8], total: int) -> memoryview:
+def writable(out: NDArray[np.uint8], total: int) -> memoryview:
+    """The buffer of a caller, checked; see `packed`."""
     if out.dtype != np.uint8 or out.ndim != 1 or not out.flags.c_contiguous or not out.flags.writeable:
         raise ValueError("out must be a writable, contiguous array of uint8 with one dimension")
     if len(out) < total:

@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from swingby.errors import (
     SwingbyError,
 )
 from swingby.keeper.protocol import INDICES_MAX, Need, NeedRange, Touched
+from swingby.path.found import Fetched, Located
 from swingby.path.supplied import Answer, ask, refuse_map
 from swingby.path.tables import WORDS_AN_ENTRY, MappedSet
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from swingby.keeper.client import KeeperClient
     from swingby.keeper.protocol import FileRef
     from swingby.path.fallback import Fallback
+    from swingby.path.found import Found
     from swingby.path.tables import Mapped, Tables
 
 REQUEST_BYTES_MAX = 256 << 20
@@ -81,8 +83,8 @@ class DatasetReader:
         self._mean_bytes = manifest.data_bytes / max(1, len(manifest))
         forks.register(self)
 
-    def views(self, indices: NDArray[np.int64]) -> tuple[list[memoryview], NDArray[np.integer[Any]]]:
-        """The bytes of these objects, read-only, in order, and their sizes; those on the memory level without a copy.
+    def find(self, indices: NDArray[np.int64]) -> Found:
+        """These objects, in order; those on the memory level without a copy.
 
         Raises:
             IndexError: an index is out of range.
@@ -100,13 +102,8 @@ class DatasetReader:
             self._touched[packs] = True
             self._report()
         if tables.is_whole or tables.complete[packs].all():
-            views = tables.views
-            return [
-                views[pack][start : start + size]  # complete packs are mapped
-                for pack, start, size, _ in rows.tolist()
-            ], rows[:, ROW_SIZE]
-        found = self._some_absent(indices, rows, tables)
-        return found, np.fromiter(map(len, found), np.int64, len(found))
+            return Located(rows, tables)
+        return Fetched(self._some_absent(indices, rows, tables))
 
     def size(self, index: int) -> int:
         """Size of an object in bytes."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from swingby.levels import map_file
 from swingby.levels.mapping import map_read_only
+from swingby.path.found import line_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,6 +68,7 @@ class Tables(NamedTuple):
 
     Attributes:
         views, words: by pack ordinal; None where nothing is mapped.
+        lines: by pack ordinal, where its bytes begin, as `found.everywhere` counts.
         complete: bool by pack ordinal: every object that the manifest has there is present.
         large: by index of a large object, those of which every chunk is present.
         is_whole: all packs are complete, and there are no large objects.
@@ -74,6 +76,7 @@ class Tables(NamedTuple):
 
     views: list[memoryview | None]
     words: list[memoryview | None]
+    lines: NDArray[np.int64]
     complete: NDArray[np.bool_]
     large: dict[int, memoryview]
     is_whole: bool = False
@@ -89,7 +92,7 @@ class MappedSet:
 
     def __init__(self, manifest: Manifest, bytes_max: int) -> None:
         count = manifest.pack_ordinals
-        self.current = Tables([None] * count, [None] * count, np.zeros(count, bool), {})
+        self.current = Tables([None] * count, [None] * count, np.zeros(count, np.int64), np.zeros(count, bool), {})
         self._manifest = manifest
         self._pack_count = count - len(manifest.root.shards)
         self._bytes_max = bytes_max
@@ -122,6 +125,7 @@ class MappedSet:
         if ref.slot >= 0:
             self.current.views[ref.slot] = mapped.view
             self.current.words[ref.slot] = mapped.words
+            self.current.lines[ref.slot] = line_of(np.frombuffer(mapped.view, np.uint8).ctypes.data)
         return mapped
 
     def get(self, slot: int) -> Mapped | None:
@@ -167,7 +171,7 @@ class MappedSet:
         if not slots:
             return
         views, words = list(self.current.views), list(self.current.words)
-        complete, large = self.current.complete.copy(), dict(self.current.large)
+        lines, complete, large = self.current.lines.copy(), self.current.complete.copy(), dict(self.current.large)
         for slot in slots:
             self._bytes -= self._mapped.pop(slot).size_bytes
             if slot >= 0:
@@ -175,4 +179,4 @@ class MappedSet:
                 complete[slot] = False
             else:
                 large.pop(-1 - slot, None)
-        self.current = Tables(views, words, complete, large)
+        self.current = Tables(views, words, lines, complete, large)

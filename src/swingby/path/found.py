@@ -1,0 +1,132 @@
+"""What a read of several objects found: views of them, and copies.
+
+Objects that all lie on the memory level are found by arithmetic. If they are small and of one size, numpy copies them by one
+compiled loop, as fast as C can; no view is made until somebody wants one.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from swingby.core.manifest.packs import ROW_OFFSET, ROW_PACK, ROW_SIZE
+from swingby.path.deliver import JOIN_BYTES_MAX, packed, writable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from swingby.path.tables import Tables
+
+LINE_BYTES = 64  # objects in a pack begin at multiples of it
+ADDRESS_BITS = 48
+
+Packed = tuple["NDArray[np.uint8]", "NDArray[np.int64]"]
+
+
+class Found(Protocol):
+    """Objects that were read.
+
+    Attributes:
+        sizes: in bytes.
+    """
+
+    sizes: NDArray[np.integer[Any]]
+
+    def views(self) -> list[memoryview]:
+        """Their bytes, read-only."""
+        ...
+
+    def packed(self, out: NDArray[np.uint8] | None) -> Packed:
+        """See `deliver.packed`."""
+        ...
+
+
+class Fetched:
+    """Objects of which there are views.
+
+    Args:
+        views: of them.
+    """
+
+    __slots__ = ("_views", "sizes")
+
+    def __init__(self, views: list[memoryview]) -> None:
+        self._views = views
+        self.sizes: NDArray[np.integer[Any]] = np.fromiter(map(len, views), np.int64, len(views))
+
+    def views(self) -> list[memoryview]:
+        """See `Found`."""
+        return self._views
+
+    def packed(self, out: NDArray[np.uint8] | None) -> Packed:
+        """See `Found`."""
+        return packed(self._views, self.sizes, out)
+
+
+class Located:
+    """Objects of packs that are mapped and complete.
+
+    Args:
+        rows: of the objects.
+        tables: in which their packs are mapped; held, so that they stay so.
+    """
+
+    __slots__ = ("_rows", "_tables", "sizes")
+
+    def __init__(self, rows: NDArray[np.uint32], tables: Tables) -> None:
+        self._rows = rows
+        self._tables = tables
+        self.sizes: NDArray[np.integer[Any]] = rows[:, ROW_SIZE]
+
+    def views(self) -> list[memoryview]:
+        """See `Found`."""
+        views = self._tables.views
+        starts = self._rows[:, ROW_OFFSET]
+        parts = zip(self._rows[:, ROW_PACK].tolist(), starts.tolist(), (starts + self.sizes).tolist(), strict=True)
+        return [views[pack][start:stop] for pack, start, stop in parts]  # complete packs are mapped
+
+    def packed(self, out: NDArray[np.uint8] | None) -> Packed:
+        """See `Found`."""
+        rows = self._rows
+        size = int(self.sizes[0]) if len(rows) else 0
+        total = size * len(rows)
+        if not 0 < total <= JOIN_BYTES_MAX or (self.sizes != size).any():
+            return packed(self.views(), self.sizes, out)
+        lines = self._tables.lines[rows[:, ROW_PACK]] + (rows[:, ROW_OFFSET] // LINE_BYTES)
+        copied = everywhere(size)[lines].view(np.uint8)
+        offsets = np.arange(0, total + 1, size)
+        if out is None:
+            return copied, offsets
+        writable(out, total)
+        out[:total] = copied
+        return out[:total], offsets
+
+
+@functools.lru_cache(64)
+def everywhere(size: int) -> NDArray[np.void]:
+    """This process's memory as overlapping records of so many bytes, one at every 64th byte; number n begins at byte 64 n + 64.
+
+    Only numbers of mapped records may be used.
+    """
+    return np.asarray(_Memory(size))
+
+
+def line_of(address: int) -> int:
+    """The number of the record at an address."""
+    return address // LINE_BYTES - 1
+
+
+class _Memory:
+    """What numpy's array interface needs to know."""
+
+    def __init__(self, size: int) -> None:
+        count = 1 << (ADDRESS_BITS - LINE_BYTES.bit_length() + 1)
+        self.__array_interface__ = {
+            "shape": (count - 1,),
+            "strides": (LINE_BYTES,),
+            "typestr": f"|V{size}",
+            "data": (LINE_BYTES, True),
+            "version": 3,
+        }
