@@ -493,7 +493,9 @@ def test_an_object_read_from_end_to_end_is_fetched_ahead(home):
                 swingby.read("memory://x/large", start, start + 4 * MIB, settings=found.settings)
                 == data[start : start + 4 * MIB]
             )
-        threading.Event().wait(0.3)
+        end = time.monotonic() + 10
+        while max(start for _, start, _ in base.reads) < 12 * MIB and time.monotonic() < end:
+            time.sleep(0.01)
         assert max(start for _, start, _ in base.reads) == 12 * MIB
         swingby.read("memory://x/large", 20 * MIB, 21 * MIB, settings=found.settings)  # a jump: nothing ahead of it
         threading.Event().wait(0.2)

@@ -58,9 +58,9 @@ def test_a_cold_epoch_misses_memory_and_a_warm_one_hits_it(home, base):
 def test_what_burst_gives_back_is_its_hit(home, base):
     with inline(home, base=base) as found, swingby.open("memory://x/data", settings=found.settings) as dataset:
         dataset.batch(range(300))
-        found.keeper.upkeep._spill()
+        until(lambda: not found.keeper.upkeep.waiting_count)
         memory = found.keeper.engine.levels.memory
-        assert all(memory.evict(identity) for identity in memory.identities())
+        until(lambda: not [identity for identity in memory.identities() if not memory.evict(identity)])
         dataset.batch(range(100))
         assert levels(found)["memory"]["misses"] == 400
         assert (levels(found)["burst"]["hits"], levels(found)["burst"]["misses"]) == (100, 300)
