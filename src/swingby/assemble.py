@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 MEMORY_SHARE = 0.25  # of the memory this process may use
 TMPFS_SHARE = 0.8  # of the tmpfs it lies on
 BURST_SHARE = 0.5  # of what is free when first used
+HEADROOM_BYTES_MAX = 1024 * MIB
 MEMORY_BYTES_MIN = 8 * MIB  # a smaller level 1 is not worth its files
 PREDECESSOR_SECONDS_MAX = 5.0  # a keeper whose home was deleted leaves within a second
 BOARD = "board"
@@ -209,7 +210,7 @@ def _memory_level(settings: Settings, place: KeeperPlace) -> Level | None:
     if budget < MEMORY_BYTES_MIN:
         return None
     options = LevelOptions("memory", place.memory, budget, boot_id(settings), is_mapped=True)
-    return Level(options, Sieve(), MemoryRoom(place.memory, settings.memory.headroom_bytes), BlockReader(direct=False))
+    return Level(options, Sieve(), MemoryRoom(place.memory, memory_headroom(settings)), BlockReader(direct=False))
 
 
 def _burst_level(settings: Settings, place: KeeperPlace) -> Level | None:
@@ -249,6 +250,15 @@ def memory_budget(settings: Settings, directory: str) -> int:
     if settings.memory.budget_bytes is not None:
         return min(settings.memory.budget_bytes, tmpfs)
     return min(int(usable_memory_bytes() * MEMORY_SHARE), tmpfs)
+
+
+def memory_headroom(settings: Settings) -> int:
+    """Bytes of memory that level 1 leaves free: 1 GiB, in a small container a quarter of what there is."""
+    from swingby.levels.room import usable_memory_bytes
+
+    if settings.memory.headroom_bytes is not None:
+        return settings.memory.headroom_bytes
+    return min(HEADROOM_BYTES_MAX, usable_memory_bytes() // 4)
 
 
 def burst_budget(settings: Settings, directory: str) -> int:

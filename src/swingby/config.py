@@ -36,7 +36,7 @@ class Memory(msgspec.Struct, frozen=True):
 
     budget_bytes: int | None = None  # None: a quarter of the memory this process may use, as far as /dev/shm holds it
     directory: str | None = None  # a tmpfs; None: /dev/shm
-    headroom_bytes: int = 1 * GIB  # left free in the cgroup: a full cgroup kills, it does not answer ENOSPC
+    headroom_bytes: int | None = None  # left free in the cgroup: a full cgroup kills, it does not answer ENOSPC
 
 
 class Burst(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ import msgspec
 
 from swingby.core.checksum import name_digest
 from swingby.keeper.pool import Pool
+from swingby.levels.room import usable_memory_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ REQUESTS_A_SECOND = (
 )
 UNMEASURED_COUNT = 2  # in flight until the first answers have told the latency
 NEAR_FACTOR = 2.0  # a base within so many times of the burst level's latency is not cached there
+INFLIGHT_SHARE = 1 / 16  # of the memory this process may use, at most
 PROBE_FILES = 8
 PROBE_BYTES = 64 << 10
 
@@ -55,7 +57,8 @@ class OpenBase:
                 return UNMEASURED_COUNT
             return max(limits.inflight_count_min, min(limits.inflight_count_max, int(latency * REQUESTS_A_SECOND)))
 
-        self.pool = Pool("swingby-fetch", limit, limits.inflight_bytes_max)
+        inflight_bytes_max = min(limits.inflight_bytes_max, int(usable_memory_bytes() * INFLIGHT_SHARE))
+        self.pool = Pool("swingby-fetch", limit, inflight_bytes_max)
 
     def measure(self, reader: BlockReader, paths: Sequence[str], burst_seconds: float) -> None:
         """Time reads of some of its files past the page cache, against the burst level's time."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from swingby.core.segment import CHUNK_BYTES
 from swingby.errors import CorruptDataError, LevelError
-from swingby.keeper.flights import STORED, FetchJob, Flights, Outcome, Place
+from swingby.keeper.flights import FetchJob, Flights, Outcome, Place
 from swingby.keeper.lookups import Lookups
 
 if TYPE_CHECKING:
@@ -186,7 +186,9 @@ class Supply:
         chunks = part.wanted.chunks
 
         def landed(job: FetchJob, outcome: Outcome) -> None:
-            if outcome is not STORED:
+            if outcome.error or (
+                outcome.data is not None and urgent
+            ):  # ahead of use nobody takes bytes that found no place
                 part.record(job, outcome)
             request.finish()
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from swingby.levels.room import Room
 
 OPEN_FILES_MAX = 4096  # pairs, two descriptors each
-ROOM_STEP_BYTES = 64 << 20  # how much is written before the room is measured again
+ROOM_STEP_BYTES = 64 << 20  # written before the room is measured again; where less is free, a quarter of that
 CONFIRMED_AHEAD_BYTES = 1 << 20  # on a mapped level, beside what is asked for: 0.1 ms there, instead of a job each
 ASIDE = "aside"
 
@@ -345,7 +345,8 @@ class Level:
     def _room_left(self, size: int) -> int:
         if self._room_bytes < size:
             try:
-                self._room_bytes = min(self._room.free_bytes(), max(size, ROOM_STEP_BYTES))
+                free = self._room.free_bytes()
+                self._room_bytes = min(free, max(size, min(ROOM_STEP_BYTES, free // 4)))
             except OSError:
                 self._room_bytes = 0
         return self._room_bytes

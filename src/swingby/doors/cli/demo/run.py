@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 import swingby
+from swingby import assemble
 from swingby.assemble import Hooks
 from swingby.doors.cli.demo.epochs import BATCH_SIZE, Epochs
 from swingby.doors.cli.demo.far import FarBase, Record
@@ -134,7 +135,10 @@ class Demo:
     def _results(self, epochs: list[Epoch], listing: Listing, facts: dict[str, Any]) -> Results:
         """What there is to tell, all but the sentences."""
         directory = self._source.directory
-        memory = {"available_bytes": available_memory_bytes(), "headroom_bytes": self._settings.memory.headroom_bytes}
+        memory = {
+            "available_bytes": available_memory_bytes(),
+            "headroom_bytes": assemble.memory_headroom(self._settings),
+        }
         file_system = file_system_of(directory) if directory else ""
         results = Results(
             version=swingby.__version__,

@@ -117,7 +117,7 @@ def _budgets(invocation: Invocation, running: Running | None) -> plan.Budgets:
 def _room(settings: Settings) -> int:
     """Bytes that memory could take now."""
     root = os.path.dirname(place_of(settings).memory)
-    return max(0, MemoryRoom(root, settings.memory.headroom_bytes).free_bytes()) if os.path.isdir(root) else 0
+    return max(0, MemoryRoom(root, assemble.memory_headroom(settings)).free_bytes()) if os.path.isdir(root) else 0
 
 
 def _settings(invocation: Invocation) -> list[tuple[str, str, str]]:

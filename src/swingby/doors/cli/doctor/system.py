@@ -51,8 +51,9 @@ def memory(settings: Settings, running: Running | None) -> Finding:
     cgroup = cgroup_of(running.process) if running and running.process else cgroup_of(os.getpid())
     whose = "The keeper is" if running else "A keeper started here would be"
     charged = f" {whose} charged to the cgroup {shown(cgroup)}, and lives as long as it" if cgroup else ""
-    text = f"{size(usable)} usable, {size(available)} available, of which {size(settings.memory.headroom_bytes)} stay free."
-    if available < settings.memory.headroom_bytes:
+    headroom = assemble.memory_headroom(settings)
+    text = f"{size(usable)} usable, {size(available)} available, of which {size(headroom)} stay free."
+    if available < headroom:
         remedy = "Free memory, or lower memory.headroom_bytes"
         return Finding("memory", State.PROBLEM, f"{text} Level 1 takes nothing: too little is left.{charged}", remedy)
     return Finding("memory", State.OK, text + charged)
