@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,7 +33,7 @@ ODD_KEYS = (
 )
 
 
-class BaseSuite:
+class BaseSuite(ABC):
     """The contract of `Base`, sentence by sentence.
 
     Attributes:
@@ -45,9 +46,9 @@ class BaseSuite:
     odd_keys = ODD_KEYS
     has_flat_keys = True
 
+    @abstractmethod
     def make_base(self) -> Base:
         """A base in which nothing lies under `prefix`."""
-        raise NotImplementedError
 
     @pytest.fixture
     def base(self) -> Iterator[Base]:
