@@ -7,51 +7,26 @@ import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from swingby.core.epoch import ORDERS, Draw
-from swingby.core.order import Share, consumed_positions, step_count, step_positions
+from swingby.core.epoch import ORDERS
+from swingby.core.order import Share, step_count
 from swingby.data import state
-from swingby.data.ahead import Ahead
 from swingby.data.crew import Crew, Pending, ThreadHand
 from swingby.data.decode import Decode
+from swingby.data.epoch import Epoch
 from swingby.data.work import Work
 from swingby.keeper.protocol import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    import numpy as np
     from numpy.typing import NDArray
 
-    from swingby.core.epoch import Order
     from swingby.data.crew import Hand, Part
     from swingby.data.dataset import Dataset, Sample
     from swingby.data.work import BadSample
 
 BATCHES_AHEAD = 4  # decoded before they are asked for
-ORDER_POSITIONS = 1 << 16  # computed at once
-
-
-class Steps:
-    """The indices of one epoch for one rank."""
-
-    def __init__(self, count: int, share: Share, order: Order | None) -> None:
-        self._count = count
-        self._share = share
-        self._order = order
-        self._first = self._known = 0
-        self._block = np.zeros(0, np.int64)
-
-    def indices(self, step: int) -> NDArray[np.int64]:
-        """Indices of a step: int64[≤ batch_size]. Steps are asked for in ascending order."""
-        start, stop = step_positions(self._count, self._share, step)
-        if self._order is None:
-            return np.arange(start, stop)
-        if stop > self._known:
-            self._first = start
-            self._known = min(self._count, max(stop, start + ORDER_POSITIONS))
-            self._block = self._order.take(np.arange(self._first, self._known))
-        return self._block[start - self._first : stop - self._first]
 
 
 class Loader:
@@ -145,28 +120,30 @@ class Loader:
         self._next = self._now = state.from_state(saved, self._position(0, 0))
 
     def __iter__(self) -> Iterator[Any]:
+        return self._iterate(self.begin())
+
+    def begin(self) -> Epoch:
+        """Begin the next iteration, for whoever reads it in another way: steps that it says were given out are consumed."""
         (epoch, first), self._next = self._next, (self._next[0] + 1, 0)
-        self._now = (epoch, first)
+        self._stands(epoch, first)
         self.bad = []
-        return self._iterate(epoch, self._share._replace(first=first))
+        return Epoch(self._dataset, self._plan(epoch, self._share._replace(first=first)), self._stands)
+
+    def _stands(self, epoch: int, consumed: int) -> None:
+        self._now = (epoch, consumed)
 
     def _position(self, epoch: int, consumed: int) -> state.Position:
         return state.Position(self._dataset.digest, self._order, self._seed, epoch, consumed)
 
-    def _iterate(self, epoch: int, share: Share) -> Iterator[Any]:
-        dataset = self._dataset
-        draw = Draw(self._seed, epoch, dataset.digest)
-        count = len(dataset)
-        steps = Steps(count, share, dataset.order(self._order, self._seed, epoch))
-        work = Work(dataset, self._decode.function if self._decode else None, draw if self._replaces else None)
-        with contextlib.closing(Ahead(dataset.client, self._plan(epoch, share))) as ahead:
-            numbers = range(step_count(count, share))
-            batches = _decoded(numbers, steps, work, self._decode) if self._decode else _read(numbers, steps, work)
+    def _iterate(self, epoch: Epoch) -> Iterator[Any]:
+        draw = epoch.draw if self._replaces else None
+        work = Work(self._dataset, self._decode.function if self._decode else None, draw)
+        with epoch:
+            batches = _decoded(epoch, work, self._decode) if self._decode else _read(epoch, work)
             with contextlib.closing(batches):
                 for step, (batch, bad) in enumerate(batches):
-                    self._now = (epoch, consumed_positions(count, share, step + 1))
                     self.bad += bad
-                    ahead.advance(step)
+                    epoch.gave(step)
                     yield batch
 
     def _plan(self, epoch: int, share: Share) -> Plan:
@@ -182,20 +159,20 @@ class Loader:
         )
 
 
-def _read(numbers: range, steps: Steps, work: Work) -> Generator[tuple[Any, list[BadSample]]]:
-    for number in numbers:
-        yield work.read(steps.indices(number))
+def _read(epoch: Epoch, work: Work) -> Generator[tuple[Any, list[BadSample]]]:
+    for step in epoch.steps:
+        yield work.read(epoch.indices(step))
 
 
-def _decoded(numbers: range, steps: Steps, work: Work, how: Decode) -> Generator[tuple[Any, list[BadSample]]]:
+def _decoded(epoch: Epoch, work: Work, how: Decode) -> Generator[tuple[Any, list[BadSample]]]:
     """Batches decoded by a crew, a few ahead."""
     crew = Crew(_hand(work, how), how.workers, work, how.seconds_max)
     waiting: deque[Pending] = deque()
-    todo = iter(numbers)
+    todo = iter(epoch.steps)
     try:
         while True:
-            for number in itertools.islice(todo, BATCHES_AHEAD - len(waiting)):
-                waiting.append(_submit(crew, work, how, steps.indices(number)))
+            for step in itertools.islice(todo, BATCHES_AHEAD - len(waiting)):
+                waiting.append(_submit(crew, work, how, epoch.indices(step)))
             if not waiting:
                 return
             pending = waiting.popleft()
