@@ -11,7 +11,9 @@ from swingby.core.epoch import Draw, make_order
 from swingby.core.object import key_bytes, key_text
 from swingby.core.selection import dataset_digest
 from swingby.core.url import shown_url
+from swingby.data.ahead import Following, Job
 from swingby.errors import ClosedError
+from swingby.keeper.protocol import Follow
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -241,6 +243,10 @@ class Dataset:
         """The order of an epoch; see `core/epoch.py`."""
         return make_order(kind, self._manifest, self._selection, Draw(seed, epoch, self.digest))
 
+    def following(self, ahead_bytes_max: int) -> Following:
+        """Read-ahead of indices that somebody else orders; see `data/ahead.py`."""
+        return Following(Job(lambda: self.client), Follow(self.manifest, ahead_bytes_max), self._numbers)
+
     def batch(self, indices: ArrayLike) -> Batch:
         """Several objects at once: the way to read fast.
 
@@ -254,8 +260,11 @@ class Dataset:
         """
         reader = self._open_reader()
         wanted = np.asarray(indices, np.int64)
-        numbers = wanted if self._selection is None else self._selection[wanted]
-        return Batch(wanted, reader.find(numbers), self._keys)
+        return Batch(wanted, reader.find(self._numbers(wanted)), self._keys)
+
+    def _numbers(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Indices of the manifest."""
+        return indices if self._selection is None else self._selection[indices]
 
     def _open_reader(self) -> DatasetReader:
         if self._reader is None:

@@ -8,7 +8,6 @@ import numpy as np
 
 from swingby.core.epoch import Draw
 from swingby.core.order import Share, consumed_positions, step_count, step_positions
-from swingby.data.ahead import Ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from swingby.core.epoch import Order
+    from swingby.data.ahead import Job
     from swingby.data.dataset import Dataset
     from swingby.keeper.protocol import Plan
 
@@ -45,11 +45,12 @@ class Steps:
 
 
 class Epoch:
-    """See the module's text. The plan is registered where the epoch is entered, and ends where it is left.
+    """See the module's text. The plan is registered where the epoch is entered, and stays until the job has another.
 
     Args:
         dataset: to read.
         plan: what is read.
+        job: to register it on.
         note: told epoch and samples consumed by all ranks, at every step that is given out.
 
     Attributes:
@@ -58,7 +59,7 @@ class Epoch:
         steps: numbers of its steps.
     """
 
-    def __init__(self, dataset: Dataset, plan: Plan, note: Callable[[int, int], None]) -> None:
+    def __init__(self, dataset: Dataset, plan: Plan, job: Job, note: Callable[[int, int], None]) -> None:
         self.number = plan.epoch
         self.draw = Draw(plan.seed, plan.epoch, dataset.digest)
         self._dataset = dataset
@@ -67,16 +68,16 @@ class Epoch:
         self._share = Share(*plan.share)
         self.steps = range(step_count(len(dataset), self._share))
         self._known = Steps(len(dataset), self._share, dataset.order(plan.order, plan.seed, plan.epoch))
-        self._ahead: Ahead | None = None
+        self._job = job
+        self._registered = self._given = 0
 
     def __enter__(self) -> Self:
-        self._ahead = Ahead(self._dataset.client, self._plan)
+        self._registered = self._job.begin(self._plan)
         return self
 
     def __exit__(self, *_: object) -> None:
-        ahead, self._ahead = self._ahead, None
-        if ahead:
-            ahead.close()
+        if self._given == len(self.steps):
+            self._job.advance(self._registered, self._given, at_once=True)
 
     def indices(self, step: int) -> NDArray[np.int64]:
         """See `Steps.indices`."""
@@ -85,5 +86,5 @@ class Epoch:
     def gave(self, step: int) -> None:
         """A step is given out."""
         self._note(self.number, consumed_positions(len(self._dataset), self._share, step + 1))
-        if self._ahead:
-            self._ahead.advance(step)
+        self._given = step + 1
+        self._job.advance(self._registered, step)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from swingby.core.epoch import ORDERS
 from swingby.core.order import Share, step_count
 from swingby.data import state
+from swingby.data.ahead import Job
 from swingby.data.crew import Crew, Pending, ThreadHand
 from swingby.data.decode import Decode
 from swingby.data.epoch import Epoch
@@ -89,6 +90,7 @@ class Loader:
         self._prefetch_bytes_max = prefetch_bytes_max
         self._next = (0, 0)  # epoch, and samples of it consumed before the next iteration
         self._now = (0, 0)  # the same of the latest iteration, as far as it has come
+        self._job = Job(lambda: dataset.client)
         self.bad: list[BadSample] = []
 
     def __len__(self) -> int:
@@ -127,7 +129,7 @@ class Loader:
         (epoch, first), self._next = self._next, (self._next[0] + 1, 0)
         self._stands(epoch, first)
         self.bad = []
-        return Epoch(self._dataset, self._plan(epoch, self._share._replace(first=first)), self._stands)
+        return Epoch(self._dataset, self._plan(epoch, self._share._replace(first=first)), self._job, self._stands)
 
     def _stands(self, epoch: int, consumed: int) -> None:
         self._now = (epoch, consumed)

@@ -21,7 +21,8 @@ from swingby.errors import (
     ProtocolError,
     SwingbyError,
 )
-from swingby.keeper.protocol import Location, Open, Opened, Progress, Shards, close_all
+from swingby.keeper.frames import close_all
+from swingby.keeper.protocol import Location, Open, Opened, Progress, Shards
 from swingby.levels.mapping import map_read_only
 from swingby.path.read import DatasetReader
 

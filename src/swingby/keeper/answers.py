@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from swingby.errors import DeadlineError, KeeperError, SwingbyError
+from swingby.keeper.frames import close_all
 from swingby.keeper.protocol import (
     DESCRIPTORS_MAX,
     FileRef,
@@ -18,7 +19,6 @@ from swingby.keeper.protocol import (
     ObjectFailure,
     Piece,
     Supplied,
-    close_all,
 )
 from swingby.levels.segment_file import MAP_SUFFIX, SEGMENT_SUFFIX
 from swingby.levels.unnamed_file import unnamed_file

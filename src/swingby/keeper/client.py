@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from swingby.core import forks
 from swingby.errors import DeadlineError, KeeperUnavailableError, ProtocolError, SwingbyError, from_facts
-from swingby.keeper import protocol
-from swingby.keeper.protocol import Failed, Frames, Hello, Message, Welcome
+from swingby.keeper import frames, protocol
+from swingby.keeper.frames import Frames
+from swingby.keeper.protocol import Failed, Hello, Message, Welcome
 from swingby.levels.mapping import map_read_only
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Exchange:
             self.settings = welcome.message.settings
             return map_read_only(welcome.descriptors[0], 8).cast("Q")
         finally:
-            protocol.close_all(welcome.descriptors)
+            frames.close_all(welcome.descriptors)
 
     def send(self, message: Message, seconds: float) -> None:
         """Send a whole message.
@@ -88,7 +89,7 @@ class Exchange:
         Raises:
             ConnectionError: the keeper is gone.
         """
-        frame = memoryview(protocol.encode(message))
+        frame = memoryview(frames.encode(message))
         until = time.monotonic() + seconds
         while frame:
             try:
@@ -113,7 +114,7 @@ class Exchange:
                 self._wait(select.POLLIN, until)
         message, descriptors = found
         if isinstance(message, Failed):
-            protocol.close_all(descriptors)
+            frames.close_all(descriptors)
             raise from_facts(message.name, message.facts)
         return Reply(message, descriptors)
 

@@ -1,39 +1,20 @@
-"""What client and keeper say to each other, and how it is framed. Format: docs/formats/protocol.md.
-
-A frame is a header (magic, body length, number of descriptors) and a msgpack body, one of the structs below; descriptors travel
-with the header's bytes. Everything is bounded; a frame outside the bounds ends the connection.
-"""
+"""What client and keeper say to each other; `frames` carries it. Format: docs/formats/protocol.md."""
 
 from __future__ import annotations
 
-import array
-import contextlib
-import os
-import socket
-import struct
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from swingby.config import S3, Azure, Google
 from swingby.core.object import key_text
 from swingby.core.url import Address, shown
-from swingby.errors import ProtocolError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from typing_extensions import Buffer
 
 VERSION = 1
-FRAME_BYTES_MAX = 16 << 20
 DESCRIPTORS_MAX = 240  # a message; the kernel allows 253
-DESCRIPTORS_WAITING_MAX = 2 * DESCRIPTORS_MAX  # of a frame that is not whole, and of the one before it
 INDICES_MAX = 1 << 16  # in one request
+INDICES_WAITING_MAX = 1 << 18  # of a plan that is given, not yet walked
 OPENED_SHARDS_MAX = 16  # sent with the root; a dataset of so many needs its keeper no more to be looked at
-
-_MAGIC = 0x5942
-_HEADER = struct.Struct("<HHI")  # magic, descriptors, body bytes
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):
@@ -140,10 +121,23 @@ class Plan(Message, frozen=True):
     ahead_bytes_max: int
 
 
-class Advance(Message, frozen=True):
-    """How far the epoch has been consumed. No answer."""
+class Follow(Message, frozen=True):
+    """Fetch ahead what Upcoming gives, while this connection lives; answered by Ok."""
 
-    step: int
+    digest: str
+    ahead_bytes_max: int
+
+
+class Upcoming(Message, frozen=True):
+    """What will be read next, after Follow. No answer."""
+
+    indices: bytes  # int64, little-endian
+
+
+class Advance(Message, frozen=True):
+    """How far the plan is consumed: steps of an epoch, samples of what was given. No answer."""
+
+    mark: int
 
 
 class Warm(Message, frozen=True):
@@ -283,108 +277,23 @@ class Report(Message, frozen=True):
 
 
 Request: TypeAlias = (
-    Hello | Open | Shards | Need | NeedRange | Touched | Plan | Advance | Warm | Verify | Evict | Status | Clean | Stop
+    Hello
+    | Open
+    | Shards
+    | Need
+    | NeedRange
+    | Touched
+    | Plan
+    | Follow
+    | Upcoming
+    | Advance
+    | Warm
+    | Verify
+    | Evict
+    | Status
+    | Clean
+    | Stop
 )
 Reply: TypeAlias = Welcome | Ok | Failed | Progress | Opened | Files | Supplied | Report
 
-UNANSWERED = (Touched, Advance)  # not even by Failed: the next request would take it for its own answer
-
-_encoder = msgspec.msgpack.Encoder()
-_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
-_replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
-
-
-def encode(message: Message, descriptor_count: int = 0) -> bytes:
-    """The bytes of a frame.
-
-    Raises:
-        ProtocolError: the message is larger than a frame may be.
-    """
-    body = _encoder.encode(message)
-    if len(body) > FRAME_BYTES_MAX or descriptor_count > DESCRIPTORS_MAX:
-        raise ProtocolError(f"a {type(message).__name__} message is too large: {len(body)} bytes")
-    return _HEADER.pack(_MAGIC, descriptor_count, len(body)) + body
-
-
-class Frames:
-    """Takes frames apart as bytes and descriptors come in; the same for both sides.
-
-    Args:
-        decoder: of requests or replies.
-    """
-
-    def __init__(self, decoder: msgspec.msgpack.Decoder[Any]) -> None:
-        self._decoder = decoder
-        self._buffer = bytearray()
-        self._descriptors: list[int] = []
-
-    @classmethod
-    def of_requests(cls) -> Frames:
-        """For the keeper."""
-        return cls(_requests)
-
-    @classmethod
-    def of_replies(cls) -> Frames:
-        """For the client."""
-        return cls(_replies)
-
-    def receive(self, connection: socket.socket) -> bool:
-        """Take in what has arrived; False at the end of the stream.
-
-        Raises:
-            ProtocolError: it is out of bounds.
-        """
-        room = socket.CMSG_SPACE(DESCRIPTORS_MAX * 4)
-        data, ancillary, _, _ = connection.recvmsg(1 << 16, room, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
-        for level, kind, payload in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                found = array.array("i")
-                found.frombytes(payload[: len(payload) - len(payload) % found.itemsize])
-                self._descriptors += found
-        if len(self._descriptors) > DESCRIPTORS_WAITING_MAX:
-            raise ProtocolError("more descriptors than frames announce")
-        self._buffer += data
-        return bool(data)
-
-    def next(self) -> tuple[Any, list[int]] | None:
-        """The next whole message with its descriptors, or None.
-
-        Raises:
-            ProtocolError: not our protocol, or out of bounds.
-        """
-        if len(self._buffer) < _HEADER.size:
-            return None
-        magic, count, size = _HEADER.unpack_from(self._buffer)
-        if magic != _MAGIC or size > FRAME_BYTES_MAX or count > DESCRIPTORS_MAX:
-            raise ProtocolError("a frame is not of our protocol")
-        if len(self._buffer) < _HEADER.size + size:
-            return None
-        if count > len(self._descriptors):
-            raise ProtocolError("descriptors are missing; is the limit of open files too low?")
-        try:
-            message = self._decoder.decode(memoryview(self._buffer)[_HEADER.size : _HEADER.size + size])
-        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-            raise ProtocolError(f"a message cannot be understood: {error}") from None
-        del self._buffer[: _HEADER.size + size]
-        descriptors, self._descriptors = self._descriptors[:count], self._descriptors[count:]
-        return message, descriptors
-
-    def close(self) -> None:
-        """Close descriptors that nobody took."""
-        close_all(self._descriptors)
-        self._descriptors = []
-
-
-def send(connection: socket.socket, frame: Buffer, descriptors: Sequence[int] = ()) -> int:
-    """Send as much of a frame as goes; how many bytes went. Descriptors go with the first byte."""
-    if not descriptors:
-        return connection.send(frame)
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-    return connection.sendmsg([frame], rights)
-
-
-def close_all(descriptors: Sequence[int]) -> None:
-    """Close descriptors, whatever happens."""
-    for descriptor in descriptors:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
+UNANSWERED = (Touched, Upcoming, Advance)  # not even by Failed: the next request would take it for its own answer

@@ -21,8 +21,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from swingby.errors import ProtocolError, SwingbyError
-from swingby.keeper import protocol
-from swingby.keeper.protocol import Failed, Frames, Message
+from swingby.keeper import frames
+from swingby.keeper.frames import Frames
+from swingby.keeper.protocol import Failed, Message
 
 UNSENT_BYTES_MAX = 64 << 20  # a connection; one that reads nothing for so long is cut off
 
@@ -53,10 +54,10 @@ class Connection:
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send a message; its descriptors are closed here. A connection that is gone takes it silently."""
-        frame = memoryview(protocol.encode(message, len(descriptors)))
+        frame = memoryview(frames.encode(message, len(descriptors)))
         with self._lock:
             if not self.is_open:
-                protocol.close_all(descriptors)
+                frames.close_all(descriptors)
                 return
             self._unsent.append((frame, descriptors))
             self._unsent_bytes += len(frame)
@@ -84,7 +85,7 @@ class Connection:
         with self._lock:
             self.is_open = False
             for _, descriptors in self._unsent:
-                protocol.close_all(descriptors)
+                frames.close_all(descriptors)
             self._unsent.clear()
             self.socket.close()
         self.frames.close()
@@ -95,13 +96,13 @@ class Connection:
         while self._unsent:
             frame, descriptors = self._unsent[0]
             try:
-                sent = protocol.send(self.socket, frame, descriptors)
+                sent = frames.send(self.socket, frame, descriptors)
             except BlockingIOError:
                 return
             except OSError:  # gone; the loop will notice
                 sent = len(frame)
             if sent:
-                protocol.close_all(descriptors)
+                frames.close_all(descriptors)
             self._unsent_bytes -= sent
             if sent < len(frame):
                 self._unsent[0] = (frame[sent:], ())
@@ -237,7 +238,7 @@ class Server:
             if events & selectors.EVENT_READ:
                 is_alive = connection.frames.receive(connection.socket)
                 while (found := connection.frames.next()) is not None:
-                    protocol.close_all(found[1])
+                    frames.close_all(found[1])
                     self._handle(connection, found[0])
                 if not is_alive:
                     self.drop(connection)

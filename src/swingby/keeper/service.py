@@ -16,10 +16,11 @@ import numpy as np
 
 from swingby import config
 from swingby.errors import KeeperError, ProtocolError, SwingbyError
-from swingby.keeper import protocol
+from swingby.keeper import frames, protocol
 from swingby.keeper.answers import Answer
 from swingby.keeper.control import Control, is_on_memory
-from swingby.keeper.plans import EpochPlan, Planner
+from swingby.keeper.planner import Planner
+from swingby.keeper.plans import EpochPlan, GivenPlan
 from swingby.keeper.pool import Pool
 from swingby.keeper.protocol import Ok, Opened, Progress, Welcome
 from swingby.keeper.ranges import RangeReader
@@ -98,7 +99,9 @@ class Keeper:
             protocol.NeedRange: self._need_range,
             protocol.Touched: self._touched,
             protocol.Plan: self._later(self._plan),
-            protocol.Advance: lambda connection, message: self.planner.advance(connection.number, message.step),
+            protocol.Follow: self._follow,
+            protocol.Upcoming: self._upcoming,
+            protocol.Advance: lambda connection, message: self.planner.advance(connection.number, message.mark),
             protocol.Stop: self._stop,
             protocol.Warm: self._later(self.control.warm),
             protocol.Verify: self._later(self.control.verify),
@@ -128,7 +131,7 @@ class Keeper:
         self.engine.bases.close()
         for level in filter(None, self.engine.levels):
             level.close()
-        protocol.close_all([descriptor for descriptor in self.engine.held if descriptor is not None])
+        frames.close_all([descriptor for descriptor in self.engine.held if descriptor is not None])
 
     def handle(self, connection: Connection, message: Any) -> None:
         """Do what a message asks; the server's thread."""
@@ -175,7 +178,7 @@ class Keeper:
         try:
             descriptors.extend(store.open_shard(info) for info in shards[: protocol.OPENED_SHARDS_MAX])
         except SwingbyError:
-            protocol.close_all(descriptors)
+            frames.close_all(descriptors)
             raise
         connection.send(Opened(source.manifest.digest, listing.listed_at, listing.list_seconds), descriptors)
 
@@ -230,6 +233,13 @@ class Keeper:
         plan = EpochPlan(source, self.sources.selection(source, message.selection), message)
         self.planner.add(connection.number, plan)
         connection.send(Ok())
+
+    def _follow(self, connection: Connection, message: protocol.Follow) -> None:
+        self.planner.add(connection.number, GivenPlan(self.sources.get(message.digest), message))
+        connection.send(Ok())
+
+    def _upcoming(self, connection: Connection, message: protocol.Upcoming) -> None:
+        self.planner.append(connection.number, np.frombuffer(message.indices, "<i8"))
 
     def _stop(self, connection: Connection, message: protocol.Stop) -> None:
         del message

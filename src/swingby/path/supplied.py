@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from swingby.core.checksum import word_of
 from swingby.errors import CorruptDataError, DeadlineError, ProtocolError, SwingbyError, from_facts
 from swingby.keeper.client import GRACE_SECONDS
-from swingby.keeper.protocol import Files, Supplied, close_all
+from swingby.keeper.frames import close_all
+from swingby.keeper.protocol import Files, Supplied
 from swingby.levels.block_reader import BlockReader
 from swingby.levels.mapping import map_read_only
 

@@ -23,9 +23,10 @@ from swingby.errors import (
 )
 from swingby.keeper.flights import FetchJob, Flights, Place
 from swingby.keeper.manifests import ASIDE_FILES_MAX, ManifestStore
-from swingby.keeper.plans import EpochPlan, Planner
+from swingby.keeper.planner import Planner
+from swingby.keeper.plans import EpochPlan, GivenPlan
 from swingby.keeper.pool import Pool
-from swingby.keeper.protocol import Plan, Selection
+from swingby.keeper.protocol import INDICES_WAITING_MAX, Follow, Plan, Selection
 from swingby.keeper.sources import Source
 from swingby.levels.block_reader import BlockReader
 from swingby.levels.level import Level, LevelOptions
@@ -371,6 +372,50 @@ def test_a_plan_of_a_selection_walks_the_selected(tmp_path):
     chosen = np.arange(0, 1000, 10)
     plan = plan_over(ManifestStore(str(tmp_path), 8), 1000, chosen, share=(8, 0, 1, False, 0))
     assert set(plan.next_block().tolist()) == set(chosen.tolist())
+
+
+def given_plan(tmp_path, count, ahead_bytes_max):
+    listing = saved(ManifestStore(str(tmp_path), 8), [b"%05d" % number for number in range(count)])
+    source = Source(ManifestStore(str(tmp_path), 8).load(listing.digest), None)
+    return GivenPlan(source, Follow(listing.digest, ahead_bytes_max))
+
+
+def test_a_given_plan_walks_what_it_is_given_within_its_bytes(tmp_path):
+    plan = given_plan(tmp_path, 2000, 6000)
+    assert plan.is_over
+    given = [np.arange(1500, 300, -1), np.arange(10), np.zeros(0, np.int64)]
+    for part in given:
+        plan.append(part)
+    walked = []
+    while not plan.is_over:
+        assert plan.has_room
+        walked += plan.next_block().tolist()
+        if not plan.has_room:
+            plan.advance(len(walked))
+    assert walked == np.concatenate(given).tolist()
+
+
+def test_a_reader_overtakes_a_given_plan(tmp_path):
+    plan = given_plan(tmp_path, 2000, 6000)
+    plan.append(np.arange(1000))
+    plan.advance(700)
+    assert plan.next_block().tolist() == list(range(700, 1000))
+    plan.advance(5000)
+    assert plan.is_over
+    assert not plan._ahead_bytes
+
+
+@pytest.mark.parametrize("indices", [[-1], [5, 2000], [1 << 40]])
+def test_a_given_plan_refuses_what_is_not_there(tmp_path, indices):
+    with pytest.raises(ProtocolError, match="out of range"):
+        given_plan(tmp_path, 2000, 6000).append(np.array(indices))
+
+
+def test_a_given_plan_refuses_more_than_it_would_walk(tmp_path):
+    plan = given_plan(tmp_path, 2000, 6000)
+    plan.append(np.zeros(INDICES_WAITING_MAX, np.int64))
+    with pytest.raises(ProtocolError, match="ahead"):
+        plan.append(np.zeros(1, np.int64))
 
 
 @pytest.mark.parametrize(

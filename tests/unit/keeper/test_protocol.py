@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 
 from swingby.config import S3
 from swingby.errors import ProtocolError
+from swingby.keeper import frames as keeper_frames
 from swingby.keeper import protocol
-from swingby.keeper.protocol import Frames, Location, Need, Open, Plan, Selection, Supplied
+from swingby.keeper.frames import Frames
+from swingby.keeper.protocol import Follow, Location, Need, Open, Plan, Selection, Supplied, Upcoming
 
 
 def through(frames, data, descriptors=()):
     """Everything that comes out of `data` sent through a socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
-        protocol.send(theirs, data, descriptors) if descriptors else theirs.sendall(data)
+        keeper_frames.send(theirs, data, descriptors) if descriptors else theirs.sendall(data)
         theirs.shutdown(socket.SHUT_WR)
         found = []
         while frames.receive(ours):
@@ -36,17 +38,19 @@ MESSAGES = [
     Need("digest", b"\0" * 80, 3.5, doubt=True),
     protocol.NeedRange(1, -1, 2.0, location=Location("file", "", b"x")),
     Plan("d", Selection(["a*"], []), "global", 1, -2, (32, 0, 4, False, 0), 1 << 30),
+    Follow("d", 1 << 30),
+    Upcoming(b"\0" * 16),
     protocol.Status(),
 ]
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda one: type(one).__name__)
 def test_a_message_comes_out_as_it_went_in(message):
-    assert through(Frames.of_requests(), protocol.encode(message)) == [(message, [])]
+    assert through(Frames.of_requests(), keeper_frames.encode(message)) == [(message, [])]
 
 
 def test_messages_come_apart_wherever_the_stream_is_cut():
-    data = b"".join(map(protocol.encode, MESSAGES))
+    data = b"".join(map(keeper_frames.encode, MESSAGES))
     frames, found = Frames.of_requests(), []
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
@@ -60,16 +64,16 @@ def test_messages_come_apart_wherever_the_stream_is_cut():
 
 def test_descriptors_travel_with_their_message():
     reader, writer = os.pipe()
-    frame = protocol.encode(Supplied(), 2)
+    frame = keeper_frames.encode(Supplied(), 2)
     ((_, descriptors),) = through(Frames.of_replies(), frame, [reader, writer])
     os.write(descriptors[1], b"through")
     assert os.read(reader, 10) == b"through"
-    protocol.close_all([reader, writer, *descriptors])
+    keeper_frames.close_all([reader, writer, *descriptors])
 
 
 def test_descriptors_that_were_promised_must_come():
     with pytest.raises(ProtocolError, match="descriptors are missing"):
-        through(Frames.of_replies(), protocol.encode(Supplied(), 2))
+        through(Frames.of_replies(), keeper_frames.encode(Supplied(), 2))
 
 
 @given(st.binary(max_size=200))
@@ -86,7 +90,7 @@ def test_noise_is_refused_or_waited_for(noise):
 )
 @settings(max_examples=400)
 def test_a_damaged_message_is_understood_or_refused_and_nothing_else(number, damages):
-    data = bytearray(protocol.encode(MESSAGES[number]))
+    data = bytearray(keeper_frames.encode(MESSAGES[number]))
     for place, value in damages:
         data[place % len(data)] = value
     try:
@@ -97,11 +101,11 @@ def test_a_damaged_message_is_understood_or_refused_and_nothing_else(number, dam
 
 
 def test_a_frame_beyond_the_bound_is_refused_before_it_is_read():
-    header = struct.pack("<HHI", 0x5942, 0, protocol.FRAME_BYTES_MAX + 1)
+    header = struct.pack("<HHI", 0x5942, 0, keeper_frames.FRAME_BYTES_MAX + 1)
     with pytest.raises(ProtocolError, match="not of our protocol"):
         through(Frames.of_requests(), header)
     with pytest.raises(ProtocolError, match="too large"):
-        protocol.encode(Need("d", bytes(protocol.FRAME_BYTES_MAX), 1.0))
+        keeper_frames.encode(Need("d", bytes(keeper_frames.FRAME_BYTES_MAX), 1.0))
 
 
 def test_deep_nesting_is_refused():
@@ -112,7 +116,7 @@ def test_deep_nesting_is_refused():
 
 def test_a_message_of_the_other_side_is_refused():
     with pytest.raises(ProtocolError):
-        through(Frames.of_requests(), protocol.encode(Supplied()))
+        through(Frames.of_requests(), keeper_frames.encode(Supplied()))
 
 
 def test_an_unknown_field_is_refused():
@@ -130,9 +134,9 @@ def test_descriptors_that_no_frame_announces_end_the_connection_and_are_closed()
     frames = Frames.of_requests()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs, open(os.devnull) as nothing:
-        protocol.send(theirs, struct.pack("<HHI", 0x5942, 1, 1 << 20))
+        keeper_frames.send(theirs, struct.pack("<HHI", 0x5942, 1, 1 << 20))
         for _ in range(3):
-            protocol.send(theirs, b"x", [nothing.fileno()] * protocol.DESCRIPTORS_MAX)
+            keeper_frames.send(theirs, b"x", [nothing.fileno()] * protocol.DESCRIPTORS_MAX)
         theirs.shutdown(socket.SHUT_WR)
         with pytest.raises(ProtocolError, match="more descriptors"):
             list(iter(lambda: frames.receive(ours), False))

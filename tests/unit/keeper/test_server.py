@@ -12,7 +12,7 @@ import time
 import pytest
 
 from swingby.errors import DeadlineError, KeeperUnavailableError, ObjectNotFoundError
-from swingby.keeper import protocol
+from swingby.keeper import frames
 from swingby.keeper.client import KeeperClient
 from swingby.keeper.protocol import Hello, Ok, Report, Status, Welcome
 from swingby.keeper.server import Server
@@ -122,8 +122,8 @@ def test_descriptors_that_a_client_sends_are_closed(loop):
     before = len(os.listdir("/proc/self/fd"))
     raw = loop.connect()
     reader, writer = os.pipe()
-    protocol.send(raw, protocol.encode(Hello(1, 1), 2), [reader, writer])
-    protocol.send(raw, protocol.encode(Status()), [reader] * 50)
+    frames.send(raw, frames.encode(Hello(1, 1), 2), [reader, writer])
+    frames.send(raw, frames.encode(Status()), [reader] * 50)
     raw.settimeout(5)
     raw.recv(4096)
     raw.close()
@@ -139,7 +139,7 @@ def test_a_client_that_does_not_read_is_cut_off_and_others_are_served(loop, clie
     monkeypatch.setattr("swingby.keeper.server.UNSENT_BYTES_MAX", 1 << 20)
     loop.answer = lambda connection, message: [connection.send(Report({"x": "y" * 100_000})) for _ in range(40)]
     raw = loop.connect()
-    raw.sendall(protocol.encode(Hello(1, 1)) + protocol.encode(Status()))
+    raw.sendall(frames.encode(Hello(1, 1)) + frames.encode(Status()))
     until = time.monotonic() + 5
     while loop.server.client_count:
         assert time.monotonic() < until

@@ -15,7 +15,7 @@ from swingby.core.manifest.shard import Shard
 from swingby.core.object import Page
 from swingby.core.segment import Origin, Segment
 from swingby.errors import FormatError, ProtocolError
-from swingby.keeper import protocol
+from swingby.keeper import frames, protocol
 from swingby.levels import map_file
 from swingby.levels.map_file import MapHeader
 from swingby.testing.campaign.job import promise
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DECODINGS = 200  # a step
-HELLO = protocol.encode(protocol.Hello(protocol.VERSION, 1))
+HELLO = frames.encode(protocol.Hello(protocol.VERSION, 1))
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
@@ -82,10 +82,10 @@ def decode_mutated(rng: random.Random) -> None:
 
 def _decode_frame(data: bytes) -> None:
     ours, theirs = socket.socketpair()
-    frames = protocol.Frames.of_requests()
-    with ours, theirs, contextlib.closing(frames):
+    parser = frames.Frames.of_requests()
+    with ours, theirs, contextlib.closing(parser):
         theirs.sendall(data)
         theirs.shutdown(socket.SHUT_WR)
-        while frames.receive(ours):
-            while frames.next() is not None:
+        while parser.receive(ours):
+            while parser.next() is not None:
                 pass

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from swingby.core.epoch import ORDERS
-from swingby.keeper import process, protocol
+from swingby.keeper import frames, process, protocol
 from swingby.keeper.protocol import Location, Message, Selection
 from swingby.testing.campaign import decoding, leaks
 from swingby.testing.campaign.children import Children
@@ -42,7 +42,7 @@ NUMBERS = (0, 1, -1, 2, 7, 1 << 31, -(1 << 31), (1 << 63) - 1, -(1 << 63))
 SECONDS = (0.0, -1.0, 0.01, 1e300, float("inf"), float("-inf"), float("nan"))
 TEXTS = ("", "x", "..", "../../etc/passwd", "\0", "a" * 64, "[", "*" * 100, "é")
 SETTINGS = {"memory.budget_bytes": 16 * MIB, "burst.budget_bytes": 24 * MIB}
-HELLO = protocol.encode(protocol.Hello(protocol.VERSION, 1))
+HELLO = frames.encode(protocol.Hello(protocol.VERSION, 1))
 
 
 def run(job: Job) -> None:
@@ -123,6 +123,8 @@ class _Attacker:
             protocol.Touched(text(), rng.randbytes(rng.choice([0, 3, 4, 40])), number(), number()),
             protocol.Plan(text(), selection, rng.choice([*ORDERS, text()]), number(), number(), share, number()),
             protocol.Advance(number()),
+            protocol.Follow(text(), number()),
+            protocol.Upcoming(rng.randbytes(rng.choice([0, 7, 8, 64]))),
             protocol.Warm(text(), selection, rng.random() < 0.5),
             protocol.Evict(text()),
             protocol.Status(),
@@ -139,30 +141,30 @@ def _random_bytes(attacker: _Attacker) -> None:
 
 
 def _any_values(attacker: _Attacker) -> None:
-    attacker.say(HELLO, *(protocol.encode(attacker.message()) for _ in range(attacker.rng.randint(1, 5))))
+    attacker.say(HELLO, *(frames.encode(attacker.message()) for _ in range(attacker.rng.randint(1, 5))))
 
 
 def _mutated(attacker: _Attacker) -> None:
-    attacker.say(HELLO, *(decoding.mutate(protocol.encode(attacker.message()), attacker.rng) for _ in range(3)))
+    attacker.say(HELLO, *(decoding.mutate(frames.encode(attacker.message()), attacker.rng) for _ in range(3)))
 
 
 def _oversize(attacker: _Attacker) -> None:
-    size = attacker.rng.choice([protocol.FRAME_BYTES_MAX, protocol.FRAME_BYTES_MAX + 1, (1 << 32) - 1])
+    size = attacker.rng.choice([frames.FRAME_BYTES_MAX, frames.FRAME_BYTES_MAX + 1, (1 << 32) - 1])
     attacker.say(HELLO + struct.pack("<HHI", 0x5942, attacker.rng.choice([0, 241, 65535]), size) + bytes(100_000))
 
 
 def _wrong_version(attacker: _Attacker) -> None:
-    attacker.say(protocol.encode(protocol.Hello(attacker.rng.choice(NUMBERS), 1)))
+    attacker.say(frames.encode(protocol.Hello(attacker.rng.choice(NUMBERS), 1)))
 
 
 def _wrong_order(attacker: _Attacker) -> None:
     replies = [protocol.Ok(), protocol.Supplied(), protocol.Welcome(1, 1), protocol.Report({})]
-    attacker.say(protocol.encode(attacker.rng.choice([attacker.message(), *replies])))
-    attacker.say(HELLO, HELLO, protocol.encode(attacker.rng.choice(replies)))
+    attacker.say(frames.encode(attacker.rng.choice([attacker.message(), *replies])))
+    attacker.say(HELLO, HELLO, frames.encode(attacker.rng.choice(replies)))
 
 
 def _halves(attacker: _Attacker) -> None:
-    data = HELLO + protocol.encode(attacker.message())
+    data = HELLO + frames.encode(attacker.message())
     attacker.say(data[: attacker.rng.randrange(len(data))])
 
 
@@ -179,7 +181,7 @@ def _many(attacker: _Attacker) -> None:
 
 def _deaf(attacker: _Attacker) -> None:
     """Ask and never listen."""
-    status = protocol.encode(protocol.Status())
+    status = frames.encode(protocol.Status())
     with attacker.connect() as connection, contextlib.suppress(TimeoutError):
         connection.sendall(HELLO)
         for _ in range(2000):
@@ -191,9 +193,9 @@ def _descriptors(attacker: _Attacker) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     try:
         with attacker.connect() as connection:
-            protocol.send(connection, HELLO + struct.pack("<HHI", 0x5942, 1, 1 << 20))
+            frames.send(connection, HELLO + struct.pack("<HHI", 0x5942, 1, 1 << 20))
             for _ in range(100):
-                protocol.send(connection, b"x", [nothing] * protocol.DESCRIPTORS_MAX)
+                frames.send(connection, b"x", [nothing] * protocol.DESCRIPTORS_MAX)
             held = len(os.listdir(f"/proc/{attacker.ground.facts()['process']}/fd"))
             promise(held < 10 * protocol.DESCRIPTORS_MAX, f"A LEAK: the keeper holds {held} descriptors")
     finally:
