@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 from swingby.errors import LevelError
 from swingby.keeper.bases import read_seconds
 from swingby.keeper.protocol import Progress, Report
-from swingby.keeper.warm import Warmer
+from swingby.keeper.warm import DatasetGoods, ObjectGoods, Warmer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from swingby.keeper import protocol
+    from swingby.keeper.pins import Pin
     from swingby.keeper.server import Connection
     from swingby.keeper.service import Keeper
     from swingby.keeper.sources import Source
     from swingby.keeper.supply import Levels
-    from swingby.levels.level import Level
+    from swingby.keeper.warm import Goods
 
 PROGRESS_SECONDS = 0.2
 PROBE_BYTES = 1 << 20
@@ -86,34 +87,41 @@ class Control:
             "byte_hit_ratio": saved / size if size else 0.0,
             "spill": {"waiting_segments": keeper.upkeep.waiting_count, "bytes": keeper.upkeep.spilled_bytes},
             "moved_bytes": keeper.upkeep.moved_bytes,
+            "pins": keeper.pins.facts(),
         }
 
     def warm(self, connection: Connection, message: protocol.Warm) -> None:
-        """Make a dataset present, and pin it if asked."""
+        """Make a dataset or an object present, and pin it if asked, which may be refused before anything is fetched."""
         keeper = self._keeper
-        source = keeper.sources.get(message.digest)
-        selection = keeper.sources.selection(source, message.selection)
-        warmer = Warmer(source, selection, keeper.supply, keeper.upkeep)
-        if message.pin and keeper.engine.levels.memory:
-            self._pin(keeper.engine.levels.memory, warmer, connection)
+        goods = self._goods(message)
+        pin = self._pin(goods, message, connection) if message.pin else None
         send = _throttled(connection)
-        connection.send(Report(warmer.run(lambda done: send(*done), lambda: connection.is_open)))
+        warmer = Warmer(goods, keeper.supply, keeper.upkeep)
+        facts = warmer.run(lambda done: send(*done), lambda: connection.is_open)
+        if pin and connection.is_open:
+            pin.begin_lease()
+        connection.send(Report(facts))
 
-    def _pin(self, memory: Level, warmer: Warmer, connection: Connection) -> None:
-        """Pin a dataset's segments while the connection lives."""
-        identities = [segment.id for segment in warmer.segments()]
-        for identity in identities:
-            memory.pin(identity)
-        held = threading.Lock()
+    def _goods(self, message: protocol.Warm) -> Goods:
+        if message.location:
+            return ObjectGoods(*self._keeper.ranges.whole(message.location))
+        source = self._keeper.sources.get(message.digest)
+        return DatasetGoods(source, self._keeper.sources.selection(source, message.selection))
 
-        def unpin() -> None:
-            if held.acquire(blocking=False):  # once
-                for identity in identities:
-                    memory.unpin(identity)
+    def _pin(self, goods: Goods, message: protocol.Warm, connection: Connection) -> Pin:
+        """Pin while the connection lives, unless a lease has begun."""
+        pins = self._keeper.pins
+        name = message.name or "it"
+        pin = pins.add(name, goods.segments(), message.lease, is_near=goods.base.is_near)
 
-        connection.on_close.append(unpin)
+        def end() -> None:
+            if not pin.is_leased:
+                pins.end(pin)
+
+        connection.on_close.append(end)
         if not connection.is_open:  # it was closed before it could know of this
-            unpin()
+            end()
+        return pin
 
     def verify(self, connection: Connection, message: protocol.Verify) -> None:
         """Check every chunk."""
@@ -122,14 +130,13 @@ class Control:
         connection.send(Report(dict(self._keeper.upkeep.verify(lambda done, total: send(done, 0, total, 0)))))
 
     def evict(self, connection: Connection, message: protocol.Evict) -> None:
-        """Evict a dataset, or everything."""
+        """Evict a dataset, or everything; pins that live on without a connection end with it."""
         levels = [level for level in self._keeper.engine.levels if level]
         wanted: set[bytes] | None = None
         if message.digest:
             source = self._keeper.sources.get(message.digest)
-            wanted = {
-                segment.id for segment in Warmer(source, None, self._keeper.supply, self._keeper.upkeep).segments()
-            }
+            wanted = {segment.id for segment in DatasetGoods(source, None).segments()}
+        unpinned = self._keeper.pins.end_leased(wanted)
         before = sum(level.counts().used_bytes for level in levels)
         evicted = kept = 0
         for level in levels:
@@ -138,7 +145,7 @@ class Control:
                     done = level.evict(identity)
                     evicted, kept = evicted + done, kept + (not done)
         freed = before - sum(level.counts().used_bytes for level in levels)
-        connection.send(Report({"segments": evicted, "bytes": max(0, freed), "kept": kept}))
+        connection.send(Report({"segments": evicted, "bytes": max(0, freed), "kept": kept, "unpinned": unpinned}))
 
     def clean(self, connection: Connection, message: protocol.Clean) -> None:
         """Remove everything that was written, and end."""

@@ -93,7 +93,8 @@ def main(settings: Settings, ready: int, make_keeper: Callable[[KeeperPlace], Ke
     mine = os.stat(place.socket).st_ino
 
     def each_round() -> None:
-        idle = not server.client_count and time.monotonic() - server.idle_since > settings.keeper.idle_exit_seconds
+        is_used = server.client_count or len(keeper.pins)
+        idle = not is_used and time.monotonic() - server.idle_since > settings.keeper.idle_exit_seconds
         if idle or _inode(place.socket) != mine or _is_deleted(held):
             log.info("leaving: %s", "idle" if idle else "home or socket are no longer mine")
             server.stop()

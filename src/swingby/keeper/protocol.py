@@ -140,12 +140,23 @@ class Advance(Message, frozen=True):
     mark: int
 
 
+class Lease(msgspec.Struct, frozen=True, array_like=True):
+    """How long a pin outlives its connection: until the process ends or the time is over; 0: no such end."""
+
+    process: int = 0
+    started: int = 0  # see keeper/job.py
+    seconds: float = 0.0
+
+
 class Warm(Message, frozen=True):
-    """Make a dataset present; answered by Progress frames and Report."""
+    """Make a dataset present, or the object at a location; answered by Progress frames and Report."""
 
     digest: str
     selection: Selection
     pin: bool = False  # while this connection lives
+    lease: Lease | None = None  # of the pin, from when all is present
+    name: str = ""  # of the pin, for people
+    location: Location | None = None
 
 
 class Verify(Message, frozen=True):
@@ -215,8 +226,7 @@ class FileRef(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         slot: a pack's ordinal; -1 - index for a large object; for `loose`, nothing.
         kind: "memory" (two descriptors: segment and map, to be mapped), "burst" or "loose" (one, to be read).
-        size_bytes: of the segment.
-        chunk_count: of the segment.
+        size_bytes, chunk_count: of the segment.
     """
 
     slot: int

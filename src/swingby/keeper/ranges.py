@@ -19,6 +19,7 @@ from swingby.core.manifest.packs import ROW_PACK, ROW_SLOT
 from swingby.core.object import ObjectInfo
 from swingby.core.segment import CHUNK_BYTES, object_segment
 from swingby.errors import KeeperError, ObjectChangedError, SwingbyError
+from swingby.keeper.protocol import NeedRange
 from swingby.keeper.wanted import ObjectWanted, PackWanted, Wanted
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from swingby.keeper.answers import Answer
     from swingby.keeper.bases import OpenBase
-    from swingby.keeper.protocol import Location, NeedRange
+    from swingby.keeper.protocol import Location
     from swingby.keeper.sources import Source, Sources
     from swingby.keeper.supply import Request, Supply
 
@@ -84,6 +85,16 @@ class RangeReader:
         except Exception as error:
             log.exception("a range cannot be read")
             answer.fail(KeeperError(f"the keeper failed: {error!r}"))
+
+    def whole(self, location: Location) -> tuple[OpenBase, Wanted]:
+        """One object as the base has it now, and where it comes from.
+
+        Raises:
+            ObjectNotFoundError: there is none of this name.
+            SwingbyError: the base's.
+        """
+        found = self._resolve(NeedRange(0, -1, 0.0, location=location), is_retry=True)
+        return found.base, self._wanted(found, 0, -1)[0]
 
     def _read_ahead(self, found: _Object, start: int, stop: int) -> None:
         """Begin with the next part of an object that is read from end to end."""

@@ -19,6 +19,7 @@ from swingby.errors import KeeperError, ProtocolError, SwingbyError
 from swingby.keeper import frames, protocol
 from swingby.keeper.answers import Answer
 from swingby.keeper.control import Control, is_on_memory
+from swingby.keeper.pins import Pins
 from swingby.keeper.planner import Planner
 from swingby.keeper.plans import EpochPlan, GivenPlan
 from swingby.keeper.pool import Pool
@@ -83,6 +84,7 @@ class Keeper:
         self.supply = Supply(engine.levels, burst_pool, self.upkeep.note_filled)
         self.sources = Sources(engine.bases, engine.store, settings.listing, settings.scope, self.upkeep.move)
         self.planner = Planner(self.supply, lambda source: is_on_memory(source, engine.levels))
+        self.pins = Pins(engine.levels)
         self.control = Control(self)
         self.ranges = RangeReader(self.sources, self.supply, lambda: self.control.burst_seconds)
         self.each_round: Callable[[], None] = lambda: None
@@ -273,8 +275,9 @@ class Keeper:
         return answer
 
     def _tick(self) -> None:
-        """Notice deadlines."""
+        """Notice deadlines, and pins that are over."""
         assert self.server is not None  # it calls us
+        self.pins.expire()
         now = time.monotonic()
         with self._answers_lock:
             late = [answer for answer in self._answers if answer.is_sent or answer.late_at <= now]

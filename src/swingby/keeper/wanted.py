@@ -124,6 +124,10 @@ class ObjectWanted:
         self._key = key
         self._version = version
 
+    def part(self, start: int, stop: int) -> ObjectWanted:
+        """Bytes [start, stop) of the same object."""
+        return ObjectWanted(self.segment, self._key, self._version, (start, stop), (self.slot, self._position))
+
     @property
     def size_bytes(self) -> int:
         """See `Wanted`."""

@@ -189,12 +189,14 @@ class Level:
         with self._lock:
             self._pins[identity] += 1
 
-    def unpin(self, identity: bytes) -> None:
-        """Undo one `pin`."""
+    def unpin(self, identity: bytes, *, leaves_first: bool = False) -> None:
+        """Undo one `pin`; what nobody pins any more may be the next to leave."""
         with self._lock:
             self._pins[identity] -= 1
             if self._pins[identity] <= 0:
                 del self._pins[identity]
+                if leaves_first:
+                    self._policy.demote(identity)
 
     def evict(self, identity: bytes) -> bool:
         """Retire a segment; False where it is held, pinned or not there."""
@@ -269,8 +271,7 @@ class Level:
                 strays.append(name)
         for (identity, generation), found in suffixes.items():
             key = bytes.fromhex(identity)
-            is_pair = ".seg" in found and ".map" in found
-            if is_pair and key not in self._names:
+            if {".seg", ".map"} <= set(found) and key not in self._names:
                 self._names[key] = file_name(key, int(generation, 16))
                 self._policy.add(key)
                 strays += [f"{identity}.{generation}{one}" for one in found if one == ".map.tmp"]

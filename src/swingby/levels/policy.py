@@ -23,6 +23,10 @@ class Policy(Protocol):
         """A segment was used."""
         ...
 
+    def demote(self, identity: bytes) -> None:
+        """A segment is needed no more: the next to leave."""
+        ...
+
     def remove(self, identity: bytes) -> None:
         """A segment left."""
         ...
@@ -66,6 +70,23 @@ class Sieve:
         """See `Policy.touch`."""
         if node := self._nodes.get(identity):
             node.visited = True
+
+    def demote(self, identity: bytes) -> None:
+        """See `Policy.demote`: it stands where the hand is."""
+        if identity not in self._nodes:
+            return
+        self.remove(identity)
+        node = self._nodes[identity] = _Node(identity)
+        after = node.newer = self._hand or self._oldest
+        if after is None:
+            self._newest = node
+        else:
+            node.older, after.older = after.older, node
+        if node.older:
+            node.older.newer = node
+        else:
+            self._oldest = node
+        self._hand = node
 
     def remove(self, identity: bytes) -> None:
         """See `Policy.remove`."""

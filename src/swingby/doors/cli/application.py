@@ -15,6 +15,7 @@ from swingby.doors.cli.demo.command import demo
 from swingby.doors.cli.doctor.command import doctor
 from swingby.doors.cli.ending import ExitCode
 from swingby.doors.cli.evict import evict
+from swingby.doors.cli.job import with_job
 from swingby.doors.cli.status import status
 from swingby.doors.cli.stop import stop
 from swingby.doors.cli.verify import verify
@@ -40,7 +41,7 @@ EPILOG = (
 
 def run(arguments: list[str]) -> int:
     """Run what the arguments say; the exit code. Raises what ended it."""
-    found: Any = _build(arguments)(args=arguments, prog_name="swingby", standalone_mode=False)
+    found: Any = _build(arguments)(args=with_job(arguments), prog_name="swingby", standalone_mode=False)
     return int(found) if isinstance(found, int) else ExitCode.DONE
 
 

@@ -30,6 +30,8 @@ def evict(invocation: Invocation, url: UrlArgument = None, everything: AllOption
     facts = follow(exchange, Evict(digest))
     exchange.close()
     what = shown(url) if url else "everything"
+    if facts["unpinned"]:
+        invocation.err.print(f"{counted(facts['unpinned'], 'pin')} ended.")
     if not facts["segments"] and not facts["kept"]:
         own = f"No segment of {what} is on any level; if a folder above it was loaded, evict that one."
         invocation.out.print(own if url else "Nothing is on any level.", soft_wrap=True)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from swingby.doors.cli.command import Invocation
+from swingby.doors.cli.job import until
 from swingby.doors.cli.quantities import counted, duration, number, objects, share, size
 from swingby.doors.cli.running import Running
 from swingby.doors.cli.terminal import shown
@@ -64,6 +65,8 @@ def _show(out: Console, facts: dict[str, Any]) -> None:
         f"read {size(facts['base_bytes'])} from bases; saved them {size(facts['saved_bytes'])} "
         f"({share(facts['byte_hit_ratio'])}).",
     )
+    for pin in facts["pins"]:
+        _say(out, _of_pin(pin))
     if spill["waiting_segments"]:
         _say(out, f"Still to be copied to the burst level: {counted(spill['waiting_segments'], 'segment')}.")
 
@@ -90,6 +93,11 @@ def _levels(levels: dict[str, Any], width: int) -> Table:
         )
         table.add_row(*cells[:columns])
     return table
+
+
+def _of_pin(pin: dict[str, Any]) -> str:
+    how_long = until(pin["process"], pin["seconds_left"]) if pin["leased"] else "while its connection lives"
+    return f"Pinned on the {pin['level']} level: {shown(pin['name'])}, {size(pin['bytes'])}, {how_long}."
 
 
 def _of_base(name: str, base: dict[str, Any]) -> str:

@@ -11,11 +11,12 @@ import swingby
 from swingby.data.dataset import Dataset
 from swingby.doors.cli.command import Invocation
 from swingby.doors.cli.ending import ExitCode
+from swingby.doors.cli.job import become, lease_of, until
 from swingby.doors.cli.quantities import duration, number, objects, rate, size
 from swingby.doors.cli.running import follow
 from swingby.doors.cli.terminal import shown
 from swingby.doors.cli.waiting import Waiting
-from swingby.errors import DeadlineError, KeeperUnavailableError
+from swingby.errors import ConfigError, DeadlineError, KeeperUnavailableError
 from swingby.keeper.client import Exchange
 from swingby.keeper.protocol import Progress, Warm
 
@@ -33,33 +34,63 @@ ExcludeOption = Annotated[
     typer.Option("--exclude", metavar="PATTERN", help="Not keys that match; repeatable.", show_default=False),
 ]
 HoldOption = Annotated[bool, typer.Option("--hold", help="Then keep it in memory until Ctrl-C.", show_default=False)]
+JobOption = Annotated[
+    str | None,
+    typer.Option(
+        "--for-job",
+        metavar="PID | -- COMMAND …",
+        help="Then keep it while this process runs, or while the command does, which is run.",
+        show_default=False,
+    ),
+]
+ExpiresOption = Annotated[
+    str | None,
+    typer.Option(
+        "--expires", metavar="TIME", help="Then keep it so long at most: 90s, 30m, 2h, 1d.", show_default=False
+    ),
+]
+CommandArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[-- COMMAND …]", help="What --for-job runs.", show_default=False)
+]
 
 
 def warm(
     invocation: Invocation,
     url: UrlArgument,
+    *,
+    command: CommandArgument = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
     hold: HoldOption = False,
+    for_job: JobOption = None,
+    expires: ExpiresOption = None,
 ) -> int:
     """Make a dataset present ahead of use. What is present already costs nothing. Exit code 1: not all of it is present."""
+    lease = lease_of(for_job, expires, command or [])
+    if hold and lease:
+        raise ConfigError("--hold is until Ctrl-C", remedy="Leave it out beside --for-job and --expires")
     started = time.monotonic()
     with Waiting(invocation.err, "listing") as waiting:
         dataset = swingby.open(url, None, "auto", include, exclude, progress=waiting.show, settings=invocation.settings)
         exchange = dataset.client.dedicated()
         try:
-            facts = _warm(dataset, exchange, waiting, hold)
+            message = Warm(dataset.manifest, dataset.filters, hold or lease is not None, lease, shown(url))
+            facts = _warm(dataset, exchange, waiting, message)
         except KeyboardInterrupt:
             invocation.err.print("Stopped. What is present stays; run the same command again to go on.")
             raise
-    code = _tell(invocation, facts, time.monotonic() - started)
+    code = _tell(invocation, facts, time.monotonic() - started, invocation.err if command else invocation.out)
     if hold:
         _hold(invocation.err, exchange)
     exchange.close()
+    if lease:
+        invocation.err.print(f"Held {until(lease.process, lease.seconds)}.")
+    if command:
+        become(command)
     return code
 
 
-def _warm(dataset: Dataset, exchange: Exchange, waiting: Waiting, hold: bool) -> dict[str, Any]:
+def _warm(dataset: Dataset, exchange: Exchange, waiting: Waiting, message: Warm) -> dict[str, Any]:
     waiting.begin("warming")
     total = int(dataset.sizes.sum())
 
@@ -67,17 +98,17 @@ def _warm(dataset: Dataset, exchange: Exchange, waiting: Waiting, hold: bool) ->
         waiting.show(progress.objects, progress.bytes, total)
 
     waiting.show(0, 0, total)
-    return follow(exchange, Warm(dataset.manifest, dataset.filters, hold), show)
+    return follow(exchange, message, show)
 
 
-def _tell(invocation: Invocation, facts: dict[str, Any], seconds: float) -> int:
+def _tell(invocation: Invocation, facts: dict[str, Any], seconds: float, out: Console) -> int:
     """Print what became of it; the exit code."""
     total, present = facts["objects_total"], facts["objects_present"]
     if present == total:
         speed = f" in {duration(seconds)}, {rate(facts['bytes'] / seconds)}"
-        invocation.out.print(f"{objects(total)} present, {size(facts['bytes'])}{speed}.", soft_wrap=True)
+        out.print(f"{objects(total)} present, {size(facts['bytes'])}{speed}.", soft_wrap=True)
         return ExitCode.DONE
-    invocation.out.print(f"{number(present)} of {objects(total)} present.")
+    out.print(f"{number(present)} of {objects(total)} present.")
     complain = _complaints(invocation.err)
     for failure in facts["failures"]:
         complain(f"{shown(failure['key'] or '?')}: {shown(failure['message'])}")

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 import swingby
-from swingby.errors import FormatError, KeeperError, ManifestNotFoundError, ObjectChangedError, ObjectNotFoundError
+from swingby.errors import (
+    FormatError,
+    KeeperError,
+    LevelError,
+    ManifestNotFoundError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+)
 from swingby.keeper.protocol import Evict, Selection, Verify, Warm
 
 if TYPE_CHECKING:
@@ -155,8 +162,8 @@ class Reader:
         self._ask(Verify() if self._rng.random() < 0.3 else Evict())
 
     def _ask(self, message: Message) -> None:
-        """An operator's request may fail where the keeper is killed, or its disk dies, under it."""
-        with contextlib.suppress(KeeperError, FormatError, ConnectionError):
+        """An operator's request may fail where the keeper is killed, or its disk dies, under it; a pin may be refused."""
+        with contextlib.suppress(KeeperError, FormatError, LevelError, ConnectionError):
             self._ground.ask(message)
 
     def _some(self, count: int) -> list[int]:
