@@ -91,14 +91,20 @@ class Share(NamedTuple):
 def step_count(count: int, share: Share) -> int:
     """Steps of an epoch, the same on all ranks."""
     whole, rest = divmod(max(0, count - share.first), share.batch_size * share.world_size)
-    return whole + (1 if rest and not share.drop_last else 0)
+    has_more = rest and not share.drop_last and (rest >= share.world_size or not whole)
+    return whole + (1 if has_more else 0)
 
 
 def step_positions(count: int, share: Share, step: int) -> tuple[int, int]:
-    """The positions [start, stop) of a rank in a step: its contiguous slice; a short tail is split evenly within one."""
+    """The positions [start, stop) of a rank in a step: its contiguous slice.
+
+    The last step takes what is left, split evenly within one: less than a whole step, or a few more where ranks would have had
+    nothing in a step of their own.
+    """
     step_size = share.batch_size * share.world_size
     first = share.first + step * step_size
-    if first + step_size <= count:
+    after = count - first - step_size
+    if after >= share.world_size or after == 0 or (after > 0 and share.drop_last):
         start = first + share.rank * share.batch_size
         return start, start + share.batch_size
     each, more = divmod(count - first, share.world_size)
@@ -108,6 +114,8 @@ def step_positions(count: int, share: Share, step: int) -> tuple[int, int]:
 
 def consumed_positions(count: int, share: Share, steps: int) -> int:
     """Positions of the order that all ranks together have consumed after so many steps."""
+    if steps and steps == step_count(count, share) and not share.drop_last:
+        return count
     return min(count, share.first + steps * share.batch_size * share.world_size)
 
 

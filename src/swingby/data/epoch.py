@@ -33,7 +33,7 @@ class Steps:
         self._block = np.zeros(0, np.int64)
 
     def indices(self, step: int) -> NDArray[np.int64]:
-        """Indices of a step: int64[≤ batch_size]. Steps are asked for in ascending order."""
+        """Indices of a step: int64[≤ batch_size + 1]. Steps are asked for in ascending order."""
         start, stop = step_positions(self._count, self._share, step)
         if self._order is None:
             return np.arange(start, stop)
@@ -67,7 +67,8 @@ class Epoch:
         self._note = note
         self._share = Share(*plan.share)
         self.steps = range(step_count(len(dataset), self._share))
-        self._known = Steps(len(dataset), self._share, dataset.order(plan.order, plan.seed, plan.epoch))
+        self._order = dataset.order(plan.order, plan.seed, plan.epoch)
+        self._known = Steps(len(dataset), self._share, self._order)
         self._job = job
         self._registered = self._given = 0
 
@@ -82,6 +83,11 @@ class Epoch:
     def indices(self, step: int) -> NDArray[np.int64]:
         """See `Steps.indices`."""
         return self._known.indices(step)
+
+    def stand_in(self, step: int) -> int:
+        """The first index of a step, for a rank that has none of it and must keep step with the others."""
+        start, _ = step_positions(len(self._dataset), self._share._replace(rank=0), step)
+        return int(self._order.take(np.array([start]))[0]) if self._order else start
 
     def gave(self, step: int) -> None:
         """A step is given out."""

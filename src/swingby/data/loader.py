@@ -36,7 +36,7 @@ class Loader:
     Without `decode` it yields `Batch`; with it, lists of what `decode(sample)` returned, in order.
 
     Every rank yields the same number of batches: step k takes the next world_size × batch_size samples of the global order, rank r
-    its contiguous r-th slice; a short last step is split evenly within one sample. Nothing is repeated.
+    its contiguous r-th slice; the last step is split evenly within one sample. Nothing is repeated.
 
     Args:
         dataset: from `swingby.open`.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swingby.core.order import Permutation, Share, step_count, step_positions
+from swingby.core.order import Permutation, Share, consumed_positions, step_count, step_positions
 
 
 @given(st.integers(1, 70_000) | st.sampled_from([65_535, 65_536, 65_537, 100_003, 250_000]), st.integers(0, 3))
@@ -72,11 +72,13 @@ def test_ranks_share_an_epoch_without_gap_or_repetition(count, batch_size, world
         parts = [step_positions(count, share, step) for share in shares]
         sizes = [stop - start for start, stop in parts]
         assert max(sizes) - min(sizes) <= 1
-        assert max(sizes) <= batch_size
+        assert max(sizes) <= batch_size + (1 if step == steps - 1 and world_size > 1 else 0)
+        assert min(sizes) >= 1 or count < world_size  # no rank is left without a sample where the others have one
         for start, stop in parts:
             seen += range(start, stop)
     whole = count // (batch_size * world_size) * batch_size * world_size
     assert seen == list(range(whole if drop_last else count))
+    assert consumed_positions(count, shares[0], steps) == len(seen)
 
 
 def test_a_global_step_does_not_depend_on_the_world_size():

@@ -1,0 +1,240 @@
+"""`torch.utils.data.DataLoader` that knows what it will read: Swingby's order, its exact position, and reads ahead.
+
+What PyTorch's own does stays PyTorch's: workers, collation, pinning, timeouts. Ours is which indices are handed out, what the
+keeper is told of them, and that bytes nobody transforms are copied once, by threads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.utils.data
+
+from swingby.core.epoch import Draw
+from swingby.data.loader import Loader
+from swingby.errors import StateError
+from swingby.torch.dataset import Dataset, Samples, Step, stacked
+from swingby.torch.gather import gathered
+from swingby.torch.indices import Foreign, OwnOrder
+from swingby.torch.ranks import own_rank
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from swingby.data.work import BadSample
+    from swingby.torch.indices import Indices
+
+
+class Handed(NamedTuple):
+    """What a worker sends where bad samples are replaced."""
+
+    batch: Any
+    bad: list[BadSample]
+
+
+class Reporting:
+    """Collates, and tells what was replaced.
+
+    Args:
+        collate: what makes a batch of samples.
+    """
+
+    def __init__(self, collate: Callable[[Any], Any]) -> None:
+        self._collate = collate
+
+    def __call__(self, samples: Samples) -> Handed:
+        """A batch."""
+        return Handed(self._collate(samples), list(samples.bad))
+
+
+class DataLoader(torch.utils.data.DataLoader[Any]):
+    """A DataLoader with Swingby's order, exact position and reading ahead.
+
+    All arguments of `torch.utils.data.DataLoader` mean what they mean there. With a `swingby.torch.Dataset` and no sampler, the
+    order is that of `swingby.Loader`: a function of (seed, epoch, dataset), shared out among ranks, the same for any number of
+    workers, with `set_epoch`, `state_dict` and `load_state_dict`. Ranks keep step: if less than one sample a rank is left after a
+    resume, those without one are given the first of it again. With a sampler of yours, also over a `torch.utils.data.Subset`, that
+    sampler is asked early, so that the keeper reads ahead of it. Any other dataset is loaded as PyTorch does.
+
+    A dataset without `transform`, and no `collate_fn`: `num_workers` are threads of this process, not processes.
+
+    Args:
+        dataset, batch_size, shuffle, sampler, batch_sampler: as PyTorch's.
+        order: of a shuffle: "global" or "segments", see `swingby.Loader`.
+        seed: of the order.
+        rank, world_size: of this process; None: as torch.distributed says where it is initialised, else alone.
+        on_bad: "raise", or "substitute": another sample stands for one that cannot be read or transformed; see `bad`.
+        prefetch_bytes_max: how far the keeper reads ahead; 0: not, and no sampler is asked early.
+        options: the others of PyTorch's, by name.
+
+    Raises:
+        ValueError: arguments that do not go together.
+    """
+
+    def __init__(
+        self,
+        dataset: torch.utils.data.Dataset[Any],
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Iterable[Any] | None = None,
+        batch_sampler: Iterable[Any] | None = None,
+        *,
+        order: str = "global",
+        seed: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        on_bad: str = "raise",
+        prefetch_bytes_max: int = 512 << 20,
+        **options: Any,
+    ) -> None:
+        objects, where = _objects(dataset)
+        self._objects, self._where = objects, where
+        self._course: Loader | None = None
+        self._indices: Indices | None = None
+        self._replaces = objects is not None and on_bad == "substitute"
+        self._is_plain = objects is not None and objects.transform is None and options.get("collate_fn") is None
+        if batch_size is not None and objects is not None:
+            options["collate_fn"] = options.get("collate_fn") or stacked
+        if self._replaces:
+            options["collate_fn"] = Reporting(options["collate_fn"])
+        super().__init__(dataset, batch_size, shuffle, sampler, batch_sampler, **options)
+        if objects is None:
+            return
+        is_own = dataset is objects and sampler is None and batch_sampler is None
+        self._refuse(rank, on_bad, is_own=is_own)
+        ranks = own_rank(rank, world_size) if is_own else (0, 1)
+        course = Loader(
+            objects.source,
+            batch_size=self.batch_size or 1,
+            shuffle=bool(shuffle),
+            order=order,
+            seed=seed,
+            rank=ranks[0],
+            world_size=ranks[1],
+            drop_last=self.drop_last,
+            on_bad=on_bad,
+            prefetch_bytes_max=prefetch_bytes_max,
+        )
+        if is_own:
+            self._course = course
+            self._indices = OwnOrder(course, is_single=batch_size is None, replaces=self._replaces)
+        else:
+            draw = Draw(seed, 0, objects.source.digest) if self._replaces else None
+            self._indices = Foreign(super()._index_sampler, objects.source, where, draw, prefetch_bytes_max)
+        self.bad: list[BadSample] = []
+
+    @property
+    def _index_sampler(self) -> Any:
+        """PyTorch's iterators take their indices from here."""
+        return super()._index_sampler if self._indices is None else self._indices
+
+    def __iter__(self) -> Any:
+        if self._indices is None:
+            return super().__iter__()
+        given = self._given(self._indices)
+        next(given)  # workers start now, not when the first batch is asked for
+        return given
+
+    def set_epoch(self, epoch: int) -> None:
+        """Use the order of this epoch from the next iteration on; without it each iteration takes the next one.
+
+        With a sampler or an iterable dataset, theirs is called, where they have one.
+        """
+        if self._course:
+            self._course.set_epoch(epoch)
+            return
+        for one in (self.dataset, self.sampler, self.batch_sampler):
+            set_epoch = getattr(one, "set_epoch", None)
+            if set_epoch:
+                set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the latest iteration stands, as of `swingby.Loader`: batches that were given out count, those in workers do not.
+
+        Raises:
+            StateError: a sampler that is not ours says what is read.
+        """
+        return self._positioned().state_dict()
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on behind a state, made with any world size, batch size and number of workers.
+
+        Raises:
+            StateError: it belongs to another dataset, order, seed or format; or a sampler that is not ours says what is read.
+        """
+        self._positioned().load_state_dict(saved)
+
+    def _positioned(self) -> Loader:
+        if self._course is None:
+            raise StateError(
+                "the position in a sampler or dataset of somebody else's is not known",
+                remedy="Give a swingby.torch.Dataset and no sampler; or keep the sampler's own state",
+            )
+        return self._course
+
+    def _given(self, indices: Indices) -> Iterator[Any]:
+        self.bad = []
+        with indices.begun() as gave:
+            batches = self._gathered() if self._gathers else super().__iter__()
+            yield None
+            for number, batch in enumerate(batches):
+                gave(number)
+                if self._replaces:
+                    self.bad += batch.bad
+                yield batch.batch if self._replaces else batch
+
+    @property
+    def _gathers(self) -> bool:
+        """Whether workers would have nothing to do that is Python of the user's."""
+        return (
+            self._is_plain
+            and self._auto_collation
+            and self.worker_init_fn is None
+            and self.multiprocessing_context is None
+        )
+
+    def _gathered(self) -> Iterator[Any]:
+        torch.empty((), dtype=torch.int64).random_(
+            generator=self.generator
+        )  # as PyTorch does: what is drawn next is the same
+        is_pinned = self.pin_memory and torch.accelerator.is_available()
+        ahead = (self.prefetch_factor or 0) * self.num_workers
+
+        def gather(step: Any) -> Any:
+            assert self._objects is not None  # only bytes of ours are gathered
+            numbers = Step(
+                self._where(np.asarray(step, np.int64)).tolist(), step.draw if isinstance(step, Step) else None
+            )
+            return self.collate_fn(self._objects.samples(numbers, is_pinned=is_pinned))
+
+        return gathered(iter(self._index_sampler), gather, self.num_workers, ahead, self.timeout)
+
+    def _refuse(self, rank: int | None, on_bad: str, *, is_own: bool) -> None:
+        """Refuse arguments that do not go together."""
+        if not is_own and rank is not None:
+            raise ValueError("rank and world_size share out Swingby's order; here a sampler says what is read")
+        if is_own and not self.in_order:
+            raise ValueError("in_order=False: batches out of order have no position; leave it out, or give a sampler")
+        if on_bad == "substitute" and (self.batch_size is None and self.batch_sampler is None):
+            raise ValueError("on_bad='substitute' needs batches: batch_size is None")
+        if on_bad == "substitute" and self._objects is not self.dataset:
+            raise ValueError("on_bad='substitute' needs the swingby.torch.Dataset itself, not a Subset of it")
+
+
+def _objects(
+    dataset: torch.utils.data.Dataset[Any],
+) -> tuple[Dataset | None, Callable[[NDArray[np.int64]], NDArray[np.int64]]]:
+    """The dataset of ours that is read, and what turns indices of `dataset` into its."""
+    if isinstance(dataset, torch.utils.data.Subset):
+        objects, where = _objects(dataset.dataset)
+        chosen = np.asarray(dataset.indices, np.int64)
+        return objects, lambda indices: where(chosen[indices])
+    return (dataset if isinstance(dataset, Dataset) else None), _itself
+
+
+def _itself(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    return indices
