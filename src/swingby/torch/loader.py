@@ -91,6 +91,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         prefetch_bytes_max: int = 512 << 20,
         **options: Any,
     ) -> None:
+        if on_bad == "substitute" and batch_size is None:
+            raise ValueError("on_bad='substitute' needs batches: batch_size is None")
         objects, where = _objects(dataset)
         self._objects, self._where = objects, where
         self._course: Loader | None = None
@@ -219,8 +221,6 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             raise ValueError("rank and world_size share out Swingby's order; here a sampler says what is read")
         if is_own and not self.in_order:
             raise ValueError("in_order=False: batches out of order have no position; leave it out, or give a sampler")
-        if on_bad == "substitute" and (self.batch_size is None and self.batch_sampler is None):
-            raise ValueError("on_bad='substitute' needs batches: batch_size is None")
         if on_bad == "substitute" and self._objects is not self.dataset:
             raise ValueError("on_bad='substitute' needs the swingby.torch.Dataset itself, not a Subset of it")
 
