@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from swingby import assemble, sessions
+from swingby.core.containers.layouts import bad_containers
 from swingby.core.selection import select
 from swingby.core.url import parse, shown
 from swingby.data.dataset import Dataset
@@ -31,6 +32,8 @@ def open(
     include: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] | None = None,
     *,
+    layout: str = "objects",
+    on_bad: str = "raise",
     progress: Callable[[int, int], None] | None = None,
     settings: Overrides = None,
 ) -> Dataset:
@@ -42,7 +45,12 @@ def open(
         manifest: digest of an earlier snapshot to open again.
         refresh: "auto" lists again unless the last listing is younger than ten times what it took (at most ten minutes), and uses
             it if the base is down; "always" lists; "never" uses the last listing.
-        include, exclude: one or more `fnmatch` patterns over keys relative to the URL, where `*` crosses slashes.
+        include, exclude: one or more `fnmatch` patterns over keys relative to the URL, where `*` crosses slashes. The key of
+            a sample in a container begins with the container's.
+        layout: "objects": each object is a sample; "tar", "webdataset", "zip", "tfrecord", "parquet": the objects named so are
+            containers, and what is in them are the samples; see docs/containers.md. A saved manifest brings its own.
+        on_bad: "raise": a container that is damaged is an error that names all such; "skip": they are left out, and
+            `dataset.bad_containers` names them.
         progress: called with objects and bytes while a listing goes on.
         settings: dotted keys to values; see `swingby.config`.
 
@@ -50,17 +58,22 @@ def open(
         UrlError: a URL nobody reads.
         BaseNotFoundError, EmptyDatasetError: no such bucket or directory; nothing in it.
         ManifestNotFoundError: `manifest`, or refresh="never", and none is saved.
+        BadContainerError: containers are damaged, or not what their names say.
         AccessDeniedError, AuthenticationError, BaseUnavailableError: the base's.
         ConfigError: a setting is wrong.
     """
     if refresh not in REFRESH_MODES:
         raise ValueError(f"refresh={refresh!r}; it is one of {', '.join(REFRESH_MODES)}")
+    if on_bad not in {"raise", "skip"}:
+        raise ValueError(f"on_bad={on_bad!r}; it is one of raise, skip")
     filters = Selection(_patterns(include), _patterns(exclude))
     text = os.fspath(url)
     session = sessions.session(settings)
     location = assemble.locate(parse(text), session.settings, folder=True)
-    opener = Opener(session.settings, session.client, location, session.fallback(location))
+    opener = Opener(session.settings, session.client, location, session.fallback(location), layout)
     reader = opener.open(manifest, refresh, progress)
+    if on_bad == "raise" and (error := bad_containers(reader.manifest.root)):
+        raise error
     selection = select(reader.manifest.keys(), filters.include, filters.exclude)
     if selection is not None and not len(selection):
         raise EmptyDatasetError(f"the filters leave nothing of {location.name}", remedy="Check include= and exclude=")
@@ -126,7 +139,7 @@ def _reader(url: str | os.PathLike[str], max_age_seconds: float, settings: Overr
 
 def _open_again(url: str, digest: str, filters: Selection, settings: Overrides) -> Dataset:
     """What a pickled dataset becomes."""
-    return open(url, digest, "never", filters.include, filters.exclude, settings=settings)
+    return open(url, digest, "never", filters.include, filters.exclude, on_bad="skip", settings=settings)
 
 
 def _patterns(given: str | Sequence[str] | None) -> list[str]:

@@ -5,6 +5,7 @@ SwingbyError
 ├── UrlError (ValueError)                   a URL that names no base we can read
 ├── ClosedError (ValueError)                used after close()
 ├── FormatError (ValueError)                a file of an unknown version, or not one of ours
+├── BadContainerError (ValueError)          a tar, zip, … that is damaged, or not what its name says
 ├── StateError (ValueError)                 a loader's state that does not belong to this loader
 ├── BadSampleError (RuntimeError)           a sample that cannot be decoded, and no other in its place
 ├── ObjectNotFoundError (FileNotFoundError) no such object
@@ -96,6 +97,10 @@ class ClosedError(SwingbyError, ValueError):
 
 class FormatError(SwingbyError, ValueError):
     """A file of an unknown format version, or one that is not ours or is damaged."""
+
+
+class BadContainerError(SwingbyError, ValueError):
+    """A tar, zip, TFRecord or Parquet file that is damaged, or not what its name says."""
 
 
 class StateError(SwingbyError, ValueError):

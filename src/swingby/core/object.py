@@ -37,11 +37,13 @@ class Page(NamedTuple):
         keys: full keys in the base, as bytes.
         sizes: uint64[n].
         versions: uint8[n, 16].
+        locations: of samples in containers, LOCATION_DTYPE[n]; None for objects.
     """
 
     keys: list[bytes]
     sizes: NDArray[np.uint64]
     versions: NDArray[np.uint8]
+    locations: NDArray[np.void] | None = None
 
 
 def version_of_etag(etag: str) -> bytes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 
 import numpy as np
 
+from swingby.core.containers.webdataset import parts_of
 from swingby.core.epoch import Draw, make_order
 from swingby.core.object import key_bytes, key_text
 from swingby.core.selection import dataset_digest
@@ -30,7 +31,7 @@ ITERATED_TOGETHER = 64
 
 
 class Sample(NamedTuple):
-    """One object.
+    """One object, or one sample of a container.
 
     Attributes:
         key: relative to the dataset's URL.
@@ -39,6 +40,15 @@ class Sample(NamedTuple):
 
     key: str
     data: memoryview
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Of layout "webdataset": "__key__", and for each extension in lower case its bytes, views of `data`.
+
+        Raises:
+            FormatError: the sample is of another layout.
+        """
+        return parts_of(self.data, self.key)
 
 
 class Batch:
@@ -224,6 +234,17 @@ class Dataset:
     def manifest(self) -> str:
         """The digest that names the snapshot; `swingby.open(url, manifest=…)` opens it again."""
         return self._manifest.digest
+
+    @property
+    def layout(self) -> str:
+        """Of the containers whose samples these are; "objects" where there are none."""
+        return self._manifest.root.layout
+
+    @property
+    def bad_containers(self) -> dict[str, str]:
+        """Containers that are left out because they are damaged, with the reason; see `swingby.open(…, on_bad="skip")`."""
+        contained = self._manifest.root.contained
+        return {key_text(key): reason for key, reason in contained.bad} if contained else {}
 
     @property
     def client(self) -> KeeperClient:

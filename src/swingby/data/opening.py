@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from swingby.core.containers.layouts import OBJECTS, check_layout
 from swingby.core.manifest.build import build
 from swingby.core.manifest.root import Root, ShardInfo, decode_root, encode_root
 from swingby.core.manifest.view import Manifest
@@ -45,13 +46,18 @@ class Opener:
         client: to the keeper.
         location: base and prefix.
         fallback: the base, without a keeper.
+        layout: of the containers there; "objects": none are meant.
     """
 
-    def __init__(self, settings: Settings, client: KeeperClient, location: Location, fallback: Fallback) -> None:
+    def __init__(
+        self, settings: Settings, client: KeeperClient, location: Location, fallback: Fallback, layout: str
+    ) -> None:
+        check_layout(layout)
         self._settings = settings
         self._client = client
         self._location = location
         self._fallback = fallback
+        self._layout = layout
 
     def open(self, manifest: str | None, refresh: str, progress: ProgressCall | None) -> DatasetReader:
         """A reader of the prefix's snapshot.
@@ -74,6 +80,7 @@ class Opener:
                     f"saved manifests are the keeper's, which cannot send them: {error}"
                 ) from None
             found = self._by_listing(error, progress)
+        self._layout = found.root.layout
         client = self._settings.client
         limits = (client.deadline_seconds, client.mapped_bytes_max)
         return DatasetReader(found, self._client, lambda: self._reopen(found.digest), self._fallback, limits)
@@ -91,7 +98,7 @@ class Opener:
 
     def _ask(self, digest: str | None, refresh: str, progress: ProgressCall | None) -> Manifest:
         with self._client.exchange() as exchange:
-            exchange.send(Open(self._location, refresh, digest), self._settings.client.deadline_seconds)
+            exchange.send(Open(self._location, refresh, digest, self._layout), self._settings.client.deadline_seconds)
             while True:
                 reply = exchange.receive(LISTING_SECONDS_MAX)
                 try:
@@ -154,11 +161,21 @@ class Opener:
             if progress:
                 progress(info.count, info.data_bytes)
 
+        def manifest_of(root: Root) -> Manifest:
+            return Manifest(root, encode_root(root)[0], lambda number: shards[root.shards[number].digest])
+
         prefix = self._location.path
         root = build(Origin(base.id, self._settings.scope), prefix, base.list(prefix), keep)
         if not root.count:
             raise empty(self._location)
-        return Manifest(root, encode_root(root)[0], lambda number: shards[root.shards[number].digest])
+        if self._layout == OBJECTS:
+            return manifest_of(root)
+        from swingby.keeper.indexing import Indexer
+        from swingby.keeper.samples import make_root
+
+        containers = manifest_of(root)
+        indexer = Indexer(base, self._layout, containers, None)
+        return manifest_of(make_root(indexer, containers, None, (keep, lambda *_: None))[0])
 
 
 def empty(location: Location) -> EmptyDatasetError:

@@ -7,11 +7,13 @@ waiters as bytes, so that a full level never fails a read.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from swingby.core.checksum import word_of
-from swingby.core.plan import Fetch, chunk_sizes
+from swingby.core.containers.location import plain
+from swingby.core.object import key_text
+from swingby.core.plan import Fetch, Piece, chunk_numbers, chunk_sizes, memory_bytes, without
 from swingby.core.segment import CHUNK_BYTES
 from swingby.errors import CorruptDataError, KeeperError, LevelError, SwingbyError
 from swingby.levels.segment_file import Run
@@ -37,17 +39,15 @@ class Outcome(NamedTuple):
     """How a job ended.
 
     Attributes:
-        error: None on success.
-        data: the bytes, where they could not be stored.
-        words: their checksums.
+        errors: by chunk.
+        homeless: bytes that could not be stored, by chunk, with their checksum.
     """
 
-    error: SwingbyError | None
-    data: Buffer | None
-    words: Sequence[int]
+    errors: dict[int, SwingbyError]
+    homeless: dict[int, tuple[Buffer, int]]
 
 
-STORED = Outcome(None, None, ())
+STORED = Outcome({}, {})
 
 Waiter = Callable[["FetchJob", Outcome], None]
 Planner = Callable[[list[int]], list["FetchJob"]]
@@ -74,7 +74,7 @@ class FetchJob:
 
     def __init__(self, fetch: Fetch, base: Base, target: Place | None, nearer: Place | None = None) -> None:
         self.fetch = fetch
-        self.size = fetch.size
+        self.size = memory_bytes(fetch)
         self.started = False
         self.target = target
         self.nearer = nearer
@@ -90,37 +90,73 @@ class FetchJob:
         """Fetch, store, tell."""
         assert self._flights is not None  # it was made by a plan of `Flights.join`
         try:
-            outcome = STORED if self._is_there() else self._store(self._read())
+            outcome = STORED if self._is_there() else self._fetch()
         except BaseException as error:
             ours = error if isinstance(error, SwingbyError) else KeeperError(f"the keeper failed: {error!r}")
-            outcome = Outcome(ours, None, ())
+            outcome = Outcome(dict.fromkeys(self.chunks(), ours), {})
         self._flights.land(self, outcome)
 
-    def _store(self, data: Buffer) -> Outcome:
-        run = self._run_of(data)
-        if self.target is None:
-            return Outcome(None, data, run.words)
-        try:
-            self.target.level.fill(self.target.file, run)
-        except LevelError:
-            return Outcome(None, data, run.words)
-        return STORED
-
-    def _run_of(self, data: Buffer) -> Run:
-        """What was fetched, with its checksums."""
+    def _fetch(self) -> Outcome:
         fetch = self.fetch
-        if self.size <= CHUNK_BYTES:
-            return Run(fetch.chunk, fetch.offset, data, (word_of(data),))
-        view, at, words = memoryview(data).cast("B"), 0, []
-        for size in chunk_sizes(fetch):
-            words.append(word_of(view[at : at + size]))
-            at += size
-        return Run(fetch.chunk, fetch.offset, data, words)
+        if not fetch.pieces:
+            data = read(self._base, fetch)
+            view, at, words = memoryview(data).cast("B"), 0, []
+            for size in chunk_sizes(fetch):
+                words.append(word_of(view[at : at + size]))
+                at += size
+            return self._store(Run(fetch.chunk, fetch.offset, data, words))
+        if fetch.segment.packed:
+            file = self.target.file if self.target else None
+            present = [chunk for chunk in self.chunks() if file and file.word(chunk)]
+            outcome = Outcome({}, {})
+            for rest in without(fetch, present, range_bytes=fetch.size):
+                self._scatter(rest, outcome)
+            return outcome
+        return self._unpack(fetch)
 
-    def chunks(self) -> range:
-        """Numbers of the chunks it fills."""
-        first = self.fetch.chunk
-        return range(first, first + (1 if self.fetch.segment.packed else len(chunk_sizes(self.fetch))))
+    def _scatter(self, fetch: Fetch, outcome: Outcome) -> None:
+        """Samples that were read together, each to its place; a bad one is no reason for the others to fail."""
+        view = memoryview(read(self._base, fetch)).cast("B")
+        for piece in fetch.pieces:
+            at = piece.start - fetch.start
+            try:
+                data = unpacked(fetch, piece, view[at : at + piece.stored_bytes])
+            except CorruptDataError as error:
+                outcome.errors[piece.chunk] = error
+                continue
+            stored = self._store(Run(piece.chunk, piece.offset, data, (word_of(data),)))
+            outcome.homeless.update(stored.homeless)
+
+    def _unpack(self, fetch: Fetch) -> Outcome:
+        """A large sample that is compressed as a whole; of its chunks those that are absent."""
+        data = unpacked(fetch, fetch.pieces[0], read(self._base, fetch))
+        outcome = Outcome({}, {})
+        for piece in fetch.pieces:
+            if not (self.target and self.target.file.word(piece.chunk)):
+                part = data[piece.offset : piece.offset + CHUNK_BYTES]
+                outcome.homeless.update(self._store(Run(piece.chunk, piece.offset, part, (word_of(part),))).homeless)
+        return outcome
+
+    def _store(self, run: Run) -> Outcome:
+        if self.target is not None:
+            try:
+                self.target.level.fill(self.target.file, run)
+            except LevelError:
+                pass
+            else:
+                return STORED
+        if len(run.words) == 1:
+            return Outcome({}, {run.chunk: (run.data, run.words[0])})
+        view, at = memoryview(run.data).cast("B"), 0
+        homeless: dict[int, tuple[Buffer, int]] = {}
+        for chunk, size, word in zip(self.chunks(), chunk_sizes(self.fetch), run.words, strict=True):
+            homeless[chunk] = (view[at : at + size], word)
+            at += size
+        return Outcome({}, homeless)
+
+    def chunks(self) -> list[int]:
+        """Numbers of the chunks it fills, ascending."""
+        return chunk_numbers(self.fetch)
 
     def _is_there(self) -> bool:
         """Whether an earlier boot or keeper left the chunks, or a slower level has them."""
@@ -149,23 +185,44 @@ class FetchJob:
             return False
         return True
 
-    def _read(self) -> Buffer:
-        fetch = self.fetch
-        if fetch.size == 0:
-            return b""
-        if fetch.size == fetch.object_size:
-            payload = self._base.read(fetch.key, version=fetch.version)
-        else:
-            payload = self._base.read(fetch.key, fetch.start, fetch.size, fetch.version)
-        if payload.info.size != fetch.object_size or len(memoryview(payload.data)) != fetch.size:
-            raise CorruptDataError(
-                f"{fetch.key.decode('utf-8', 'replace')}: the base sent {len(memoryview(payload.data))} bytes of version "
-                f"{fetch.version.hex()}, which has {fetch.size}",
-                key=fetch.key.decode("utf-8", "surrogateescape"),
-                base=self._base.id,
-                remedy="Check the base: it gives two sizes for one version",
-            )
-        return payload.data
+
+def read(base: Base, fetch: Fetch) -> Buffer:
+    """The bytes of a request.
+
+    Raises:
+        CorruptDataError: the base gives another size than it listed.
+        SwingbyError: the base's.
+    """
+    if fetch.size == 0:
+        return b""
+    if fetch.size == fetch.object_size:
+        payload = base.read(fetch.key, version=fetch.version)
+    else:
+        payload = base.read(fetch.key, fetch.start, fetch.size, fetch.version)
+    if payload.info.size != fetch.object_size or len(memoryview(payload.data)) != fetch.size:
+        raise CorruptDataError(
+            f"{fetch.key.decode('utf-8', 'replace')}: the base sent {len(memoryview(payload.data))} bytes of version "
+            f"{fetch.version.hex()}, which has {fetch.size}",
+            key=key_text(fetch.key),
+            base=base.id,
+            remedy="Check the base: it gives two sizes for one version",
+        )
+    return payload.data
+
+
+def unpacked(fetch: Fetch, piece: Piece, stored: Buffer) -> memoryview:
+    """The sample of a range.
+
+    Raises:
+        CorruptDataError: the range does not hold it.
+    """
+    try:
+        return plain(piece.coded, stored)
+    except CorruptDataError as error:
+        key = key_text(fetch.key)
+        raise CorruptDataError(
+            f"{key}, byte {piece.start}: {error.message}", key=key, remedy="Check the container"
+        ) from None
 
 
 class Flights:
@@ -217,6 +274,4 @@ def _keys(job: FetchJob) -> Iterable[tuple[str, int]]:
     if job.target is None:
         return ()
     path = job.target.file.path
-    if job.fetch.segment.packed:
-        return ((path, job.fetch.chunk),)
     return [(path, chunk) for chunk in job.chunks()]

@@ -2,8 +2,9 @@
 
     manifests/roots/<digest>.root    manifests/shards/<digest>.shard    manifests/places/<place>
 
-A place is a (scope, base, prefix). Files are written aside, flushed and renamed; what does not match its digest is set aside and
-listed anew. Where the home cannot be written, manifests live in memory for as long as the keeper does.
+A place is a (scope, base, prefix), and where samples in containers are meant their layout. Files are written aside, flushed and
+renamed; what does not match its digest is set aside and listed anew. Where the home cannot be written, manifests live in memory for
+as long as the keeper does.
 
 Threads: safe.
 """
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from swingby.core.checksum import fast_digest, name_digest
+from swingby.core.containers.layouts import OBJECTS
 from swingby.core.manifest.root import Root, ShardInfo, decode_root, encode_root
 from swingby.core.manifest.view import Manifest
 from swingby.errors import FormatError, ManifestNotFoundError
@@ -54,11 +56,13 @@ class PlaceRecord(msgspec.Struct, frozen=True, array_like=True):
     scope: str
     prefix: bytes
     listings: list[Listing]
+    layout: str = OBJECTS
 
 
-def place_name(base_id: str, scope: str, prefix: bytes) -> str:
+def place_name(base_id: str, scope: str, prefix: bytes, layout: str = OBJECTS) -> str:
     """The file name of a place."""
-    return name_digest(scope.encode(), base_id.encode(), prefix).hex()
+    more = [] if layout == OBJECTS else [layout.encode()]
+    return name_digest(scope.encode(), base_id.encode(), prefix, *more).hex()
 
 
 class ManifestStore:
@@ -71,6 +75,7 @@ class ManifestStore:
 
     def __init__(self, directory: str, kept_max: int) -> None:
         self._directory = directory
+        self.indexes = os.path.join(directory, "indexes")
         self._kept_max = kept_max
         self._lock = threading.RLock()
         self._in_memory: dict[str, int] = {}  # file name -> descriptor, where the directory cannot be written
@@ -110,20 +115,20 @@ class ManifestStore:
             self._write(f"roots/{digest}.root", data)
         listing = Listing(digest, time.time(), list_seconds)
         with self._lock:
-            record = self.place(root.base_id, root.scope, root.prefix)
+            record = self.place(root.base_id, root.scope, root.prefix, root.layout)
             earlier = [one for one in (record.listings if record else []) if one.digest != digest]
             listings = [*earlier, listing][-self._kept_max :]
-            name = place_name(root.base_id, root.scope, root.prefix)
-            updated = PlaceRecord(root.base_id, root.scope, root.prefix, listings)
+            name = place_name(root.base_id, root.scope, root.prefix, root.layout)
+            updated = PlaceRecord(root.base_id, root.scope, root.prefix, listings, root.layout)
             self._write(f"places/{name}", _seal(updated))
             self._known_places()[name] = updated
             if len(earlier) + 1 > len(listings):
                 self._drop_unreferenced()
         return listing
 
-    def place(self, base_id: str, scope: str, prefix: bytes) -> PlaceRecord | None:
+    def place(self, base_id: str, scope: str, prefix: bytes, layout: str = OBJECTS) -> PlaceRecord | None:
         """What is known of a place."""
-        return self._known_places().get(place_name(base_id, scope, prefix))
+        return self._known_places().get(place_name(base_id, scope, prefix, layout))
 
     def places(self) -> list[PlaceRecord]:
         """All places."""

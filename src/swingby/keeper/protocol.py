@@ -63,6 +63,7 @@ class Open(Message, frozen=True):
     location: Location
     refresh: str  # "auto", "always", "never"
     manifest: str | None = None
+    layout: str = "objects"  # see core/containers/layouts.py
 
 
 class Shards(Message, frozen=True):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from swingby.core.containers.location import Where
 from swingby.core.manifest.packs import ROW_PACK, ROW_SLOT
 from swingby.core.object import ObjectInfo
 from swingby.core.segment import CHUNK_BYTES, object_segment
@@ -140,8 +141,11 @@ class RangeReader:
             rows = manifest.rows(np.array([index]))
             if not manifest.is_large(int(rows[0, ROW_PACK])):
                 return PackWanted(manifest, int(rows[0, ROW_PACK]), rows, np.array([index]), np.array([0])), 0, whole
+            where = manifest.where(index)
+        else:
+            where = Where(found.key, 0, whole, whole, found.info.version)
         segment = object_segment(self._sources.origin(found.base), found.key, *found.info)
-        wanted = ObjectWanted(segment, found.key, found.info.version, (min(start, stop), stop), (0, 0))
+        wanted = ObjectWanted(segment, where, (min(start, stop), stop), (0, 0))
         first = start // CHUNK_BYTES * CHUNK_BYTES
         return wanted, first, max(0, min(whole, first + len(wanted.chunks) * CHUNK_BYTES) - first)
 

@@ -173,7 +173,7 @@ class Keeper:
                 reported = time.monotonic()
                 connection.send(Progress(objects, size))
 
-        source, listing = self.sources.open(message.location, message.refresh, message.manifest, progress)
+        source, listing = self.sources.open(message, progress)
         self._measure(source)
         store, shards = self.engine.store, source.manifest.root.shards
         descriptors = [store.open_root(source.manifest.digest)]
@@ -293,8 +293,7 @@ class Keeper:
             return
         manifest = source.manifest
         step = max(1, len(manifest) // 8)
-        prefix = manifest.root.prefix
-        paths = [os.fsdecode(b"/" + prefix + manifest.key(index)) for index in range(0, len(manifest), step)]
+        paths = [os.fsdecode(b"/" + manifest.where(index).key) for index in range(0, len(manifest), step)]
         base.measure(burst.reader, paths, self.control.burst_seconds)
 
     def _is_busy(self) -> bool:

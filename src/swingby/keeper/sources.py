@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from swingby.core.containers.layouts import OBJECTS
 from swingby.core.manifest.build import build, refresh
 from swingby.core.object import key_text
 from swingby.core.segment import Origin
 from swingby.core.selection import select
 from swingby.errors import BaseUnavailableError, EmptyDatasetError, ManifestNotFoundError, NotOpenError
 from swingby.keeper.manifests import Listing
+from swingby.keeper.samples import open_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from swingby.core.object import Page
     from swingby.keeper.bases import Bases, OpenBase
     from swingby.keeper.manifests import ManifestStore, PlaceRecord
-    from swingby.keeper.protocol import Location, Selection
+    from swingby.keeper.protocol import Location, Open, Selection
 
 OPEN_MAX = 64  # datasets held open; one opened again costs a few milliseconds
 
@@ -70,42 +72,36 @@ class Sources:
     ) -> None:
         self.bases = bases
         self.store = store
+        self.scope = scope
+        self.on_moves = on_moves
         self._settings = settings
-        self._scope = scope
-        self._on_moves = on_moves
         self._lock = threading.Lock()
-        self._listing: defaultdict[tuple[str, bytes], threading.Lock] = defaultdict(threading.Lock)
+        self._listing: defaultdict[tuple[str, bytes, str], threading.Lock] = defaultdict(threading.Lock)
         self._open: OrderedDict[str, Source] = OrderedDict()
         self._selections: OrderedDict[tuple[str, bytes], NDArray[np.int64] | None] = OrderedDict()
 
-    def open(
-        self, location: Location, mode: str, digest: str | None, progress: Callable[[int, int], None]
-    ) -> tuple[Source, Listing]:
+    def open(self, wanted: Open, progress: Callable[[int, int], None]) -> tuple[Source, Listing]:
         """The dataset of a prefix.
 
         Args:
-            location: base and prefix.
-            mode: "auto", "always" or "never".
-            digest: of a saved manifest, instead of the newest.
+            wanted: base and prefix; whether to list; a saved manifest instead of the newest; the layout.
             progress: told objects and bytes as the listing goes; may raise to end it.
 
         Raises:
             EmptyDatasetError: nothing is there.
-            ManifestNotFoundError: `digest`, or "never", and none is saved.
+            ManifestNotFoundError: a manifest, or "never", and none is saved.
             SwingbyError: the base's.
         """
+        location, mode = wanted.location, wanted.refresh
         base = self.bases.get(location)
-        prefix = location.path
-        if digest:
-            source = Source(self.store.load(digest), base)
-            if (source.manifest.root.base_id, source.manifest.root.prefix) != (base.base.id, prefix):
-                raise ManifestNotFoundError(f"manifest {digest[:16]}… is not of {location.name}")
-            return self._keep(source), self._known(source)
-        with self._listing[base.base.id, prefix]:
-            record = self.store.place(base.base.id, self._scope, prefix)
-            old = self._newest(record, base)
+        if wanted.manifest:
+            return self._saved(wanted, wanted.manifest, base)
+        if wanted.layout != OBJECTS:
+            return open_samples(self, wanted, progress)
+        with self.listing(base, location.path, OBJECTS):
+            old, record = self.newest(base, location.path, OBJECTS)
             if old and record and (mode == "never" or (mode == "auto" and self._is_fresh(record.listings[-1]))):
-                return self._keep(old), record.listings[-1]
+                return self.keep(old), record.listings[-1]
             if mode == "never":
                 raise ManifestNotFoundError(f"{location.name} was never listed", remedy="Open it with refresh='auto'")
             try:
@@ -114,7 +110,16 @@ class Sources:
                 if mode == "always" or old is None or record is None:
                     raise
                 log.warning("%s: using the listing of %s", error, time.ctime(record.listings[-1].listed_at))
-                return self._keep(old), record.listings[-1]
+                return self.keep(old), record.listings[-1]
+
+    def listing(self, base: OpenBase, prefix: bytes, layout: str) -> threading.Lock:
+        """Held by who lists or indexes a place."""
+        return self._listing[base.base.id, prefix, layout]
+
+    def newest(self, base: OpenBase, prefix: bytes, layout: str) -> tuple[Source | None, PlaceRecord | None]:
+        """The newest whole manifest of a place, and what is known of the place."""
+        record = self.store.place(base.base.id, self.scope, prefix, layout)
+        return self._newest(record, base), record
 
     def get(self, digest: str) -> Source:
         """An open dataset.
@@ -146,7 +151,9 @@ class Sources:
         """The newest saved manifest of the base that lists a key, and the key's index in it."""
         best: PlaceRecord | None = None
         for record in self.store.places():
-            covers = (record.base_id, record.scope) == (base.base.id, self._scope) and key.startswith(record.prefix)
+            if record.layout != OBJECTS:
+                continue
+            covers = (record.base_id, record.scope) == (base.base.id, self.scope) and key.startswith(record.prefix)
             if covers and (best is None or record.listings[-1].listed_at > best.listings[-1].listed_at):
                 best = record
         source = self._newest(best, base)
@@ -155,7 +162,16 @@ class Sources:
 
     def origin(self, base: OpenBase) -> Origin:
         """What segment ids of a base are made with."""
-        return Origin(base.base.id, self._scope)
+        return Origin(base.base.id, self.scope)
+
+    def keep(self, source: Source) -> Source:
+        """Hold a dataset open."""
+        with self._lock:
+            self._open[source.manifest.digest] = source
+            self._open.move_to_end(source.manifest.digest)
+            if len(self._open) > OPEN_MAX:
+                self._open.popitem(last=False)
+        return source
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -166,7 +182,7 @@ class Sources:
         pages = _reported(base.base.list(location.path), progress)
         with self.store.writing() as sink:
             result = refresh(old.manifest, pages, sink) if old else None
-            root = result.root if result else build(Origin(base.base.id, self._scope), location.path, pages, sink)
+            root = result.root if result else build(self.origin(base), location.path, pages, sink)
             if not root.count:
                 raise EmptyDatasetError(
                     f"nothing lies under {location.name}",
@@ -174,9 +190,18 @@ class Sources:
                     remedy="Check the prefix's spelling",
                 )
             if result:
-                self._on_moves(result.moves)
+                self.on_moves(result.moves)
             listing = self.store.save(root, time.monotonic() - started)
-        return self._keep(Source(self.store.load(listing.digest), base)), listing
+        return self.keep(Source(self.store.load(listing.digest), base)), listing
+
+    def _saved(self, wanted: Open, digest: str, base: OpenBase) -> tuple[Source, Listing]:
+        source = Source(self.store.load(digest), base)
+        root = source.manifest.root
+        if (root.base_id, root.prefix) != (base.base.id, wanted.location.path):
+            raise ManifestNotFoundError(f"manifest {digest[:16]}… is not of {wanted.location.name}")
+        if wanted.layout not in {OBJECTS, root.layout}:
+            raise ManifestNotFoundError(f"manifest {digest[:16]}… is of layout {root.layout!r}, not {wanted.layout!r}")
+        return self.keep(source), self._known(source)
 
     def _newest(self, record: PlaceRecord | None, base: OpenBase) -> Source | None:
         if record is None or not record.listings:
@@ -194,17 +219,9 @@ class Sources:
 
     def _known(self, source: Source) -> Listing:
         root = source.manifest.root
-        record = self.store.place(root.base_id, root.scope, root.prefix)
+        record = self.store.place(root.base_id, root.scope, root.prefix, root.layout)
         known = [one for one in (record.listings if record else []) if one.digest == source.manifest.digest]
         return known[0] if known else Listing(source.manifest.digest, 0.0, 0.0)
-
-    def _keep(self, source: Source) -> Source:
-        with self._lock:
-            self._open[source.manifest.digest] = source
-            self._open.move_to_end(source.manifest.digest)
-            if len(self._open) > OPEN_MAX:
-                self._open.popitem(last=False)
-        return source
 
 
 def _reported(pages: Iterator[Page], progress: Callable[[int, int], None]) -> Iterator[Page]:

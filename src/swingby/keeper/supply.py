@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from swingby.core.segment import CHUNK_BYTES
 from swingby.errors import CorruptDataError, LevelError
-from swingby.keeper.flights import FetchJob, Flights, Outcome, Place
+from swingby.keeper.flights import STORED, FetchJob, Flights, Outcome, Place
 from swingby.keeper.lookups import Lookups
 
 if TYPE_CHECKING:
@@ -67,19 +67,18 @@ class Part:
         file = self.nearer.file
         near = [chunk for chunk in absent if file.may_have(chunk)]
         far = [chunk for chunk in absent if not file.may_have(chunk)]
-        jobs = [FetchJob(fetch, base.base, self.place, self.nearer) for fetch in self.wanted.fetches(near, CHUNK_BYTES)]
+        single = [fetch for chunk in near for fetch in self.wanted.fetches([chunk], CHUNK_BYTES)]
+        jobs = [FetchJob(fetch, base.base, self.place, self.nearer) for fetch in single]
         return jobs + [FetchJob(fetch, base.base, self.place) for fetch in self.wanted.fetches(far, base.range_bytes)]
 
-    def record(self, job: FetchJob, outcome: Outcome) -> None:
-        """Keep what became of a job."""
-        if outcome.error:
-            self.errors |= dict.fromkeys(job.chunks(), outcome.error)
-        elif outcome.data is not None:
-            view, at = memoryview(outcome.data).cast("B"), 0
-            for chunk, word in zip(job.chunks(), outcome.words, strict=True):
-                size = self.wanted.extent(chunk)[1]
-                self.homeless[chunk] = (view[at : at + size], word)
-                at += size
+    def record(self, outcome: Outcome, *, takes_bytes: bool) -> None:
+        """Keep what became of a job, which may have been for others too."""
+        if outcome == STORED:
+            return
+        ours = set(self.wanted.chunks.tolist())
+        self.errors |= {chunk: error for chunk, error in outcome.errors.items() if chunk in ours}
+        if takes_bytes:
+            self.homeless |= {chunk: found for chunk, found in outcome.homeless.items() if chunk in ours}
 
 
 class Request:
@@ -186,10 +185,8 @@ class Supply:
         chunks = part.wanted.chunks
 
         def landed(job: FetchJob, outcome: Outcome) -> None:
-            if outcome.error or (
-                outcome.data is not None and urgent
-            ):  # ahead of use nobody takes bytes that found no place
-                part.record(job, outcome)
+            del job
+            part.record(outcome, takes_bytes=urgent)  # ahead of use nobody takes bytes that found no place
             request.finish()
 
         request.expect(len(chunks))

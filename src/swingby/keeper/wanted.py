@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from swingby.core.manifest.packs import ROW_OFFSET, ROW_PACK, ROW_SIZE, ROW_SLOT
-from swingby.core.plan import Fetch, object_fetches
+from swingby.core.plan import Fetch, Piece, object_fetches, sample_fetches
 from swingby.core.segment import CHUNK_BYTES, Segment, chunk_extent, chunks_between
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from swingby.core.containers.location import Where
     from swingby.core.manifest.view import Manifest
 
 
@@ -82,16 +83,22 @@ class PackWanted:
         return int(self._rows[:, ROW_SIZE].sum())
 
     def fetches(self, absent: Sequence[int], range_bytes: int) -> list[Fetch]:
-        """See `Wanted.fetches`: one request an object, whole."""
-        del range_bytes
+        """See `Wanted.fetches`: one request an object, whole; samples in containers that are neighbours there together."""
         manifest, segment, prefix = self._manifest, self.segment, self._manifest.root.prefix
         places = np.searchsorted(self.chunks, absent)
         offsets = self._rows[places, ROW_OFFSET].tolist()
         sizes = self._rows[places, ROW_SIZE].tolist()
-        return [
-            Fetch(segment, chunk, offset, prefix + manifest.key(index), 0, size, size, manifest.version(index))
-            for chunk, offset, size, index in zip(absent, offsets, sizes, self._indices[places].tolist(), strict=True)
-        ]
+        each = zip(absent, offsets, sizes, self._indices[places].tolist(), strict=True)
+        if not manifest.is_contained:
+            return [
+                Fetch(segment, chunk, offset, prefix + manifest.key(index), 0, size, size, manifest.version(index))
+                for chunk, offset, size, index in each
+            ]
+        samples = (
+            (where, Piece(chunk, offset, where.start, where.stored_bytes, where.coded(size)))
+            for where, (chunk, offset, size, _) in zip(manifest.wheres(self._indices[places]), each, strict=True)
+        )
+        return sample_fetches(segment, samples, range_bytes=range_bytes)
 
     def position_of(self, chunk: int) -> int:
         """See `Wanted.position_of`."""
@@ -108,25 +115,21 @@ class ObjectWanted:
 
     Args:
         segment: the object's.
-        key: full key.
-        version: token.
+        where: its bytes lie in the base.
         part: bytes [start, stop).
         slot, position: what the client calls it, and where it stands in the request.
     """
 
-    def __init__(
-        self, segment: Segment, key: bytes, version: bytes, part: tuple[int, int], called: tuple[int, int]
-    ) -> None:
+    def __init__(self, segment: Segment, where: Where, part: tuple[int, int], called: tuple[int, int]) -> None:
         self.segment = segment
         self.slot, self._position = called
         numbers = chunks_between(*part) if part[1] > part[0] else range(0 if segment.size_bytes else 1)
         self.chunks = np.arange(numbers.start, numbers.stop)
-        self._key = key
-        self._version = version
+        self._where = where
 
     def part(self, start: int, stop: int) -> ObjectWanted:
         """Bytes [start, stop) of the same object."""
-        return ObjectWanted(self.segment, self._key, self._version, (start, stop), (self.slot, self._position))
+        return ObjectWanted(self.segment, self._where, (start, stop), (self.slot, self._position))
 
     @property
     def size_bytes(self) -> int:
@@ -135,7 +138,7 @@ class ObjectWanted:
 
     def fetches(self, absent: Sequence[int], range_bytes: int) -> list[Fetch]:
         """See `Wanted.fetches`: neighbours in one request."""
-        return object_fetches(self.segment, self._key, self._version, absent, range_bytes=range_bytes)
+        return object_fetches(self.segment, self._where, absent, range_bytes=range_bytes)
 
     def position_of(self, chunk: int) -> int:
         """See `Wanted.position_of`."""
@@ -179,5 +182,4 @@ def wanted_of(manifest: Manifest, indices: NDArray[np.int64]) -> list[Wanted]:
 
 def _large(manifest: Manifest, index: int, position: int) -> Wanted:
     segment = manifest.large(index)
-    key = manifest.root.prefix + manifest.key(index)
-    return ObjectWanted(segment, key, manifest.version(index), (0, segment.size_bytes), (-1 - index, position))
+    return ObjectWanted(segment, manifest.where(index), (0, segment.size_bytes), (-1 - index, position))

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from swingby.core import forks
+from swingby.core.containers.location import plain
 from swingby.core.object import key_text
 from swingby.errors import CorruptDataError
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from swingby.base.contract import Base
+    from swingby.core.containers.location import Where
     from swingby.core.object import Payload
     from swingby.keeper.protocol import Location
 
@@ -73,6 +75,20 @@ class Fallback:
                 f"{name}: the base sent {found} bytes of {expected}", key=name, remedy="Check the base"
             )
         return payload
+
+    def read_sample(self, where: Where, size: int, reason: BaseException | None) -> memoryview:
+        """An object, or a sample in a container, of so many bytes; read-only.
+
+        Raises:
+            CorruptDataError: the range does not hold the sample, or is not as long as it was.
+            SwingbyError: the base's.
+        """
+        is_whole = where.stored_bytes == where.object_size
+        start, stored = (0, None) if is_whole else (where.start, where.stored_bytes)
+        if stored == 0:
+            return memoryview(b"")
+        payload = self.read(where.key, start, stored, where.version, reason=reason)
+        return plain(where.coded(size), payload.data).toreadonly()
 
     def after_fork(self) -> None:
         """See `forks`: its connections are the parent's, and its locks may be held there."""

@@ -246,9 +246,8 @@ class DatasetReader:
 
     def _direct(self, index: int, reason: BaseException | None) -> memoryview:
         """From the base itself."""
-        key = self.manifest.root.prefix + self.manifest.key(index)
-        payload = self._fallback.read(key, version=self.manifest.version(index), reason=reason)
-        return memoryview(payload.data).cast("B").toreadonly()
+        where = self.manifest.where(index)
+        return self._fallback.read_sample(where, self.manifest.size(index), reason)
 
     def _all_direct(self, indices: list[int], reason: BaseException | None) -> list[memoryview]:
         """Several from the base itself; from a remote one some at once."""

@@ -397,8 +397,8 @@ def test_a_root_reads_back_and_tells_damage_and_other_versions():
             continue  # reserved
         with pytest.raises(FormatError):
             decode_root(bytes(flipped))
-    with pytest.raises(FormatError, match="format 2"):
-        decode_root(data[:8] + (2).to_bytes(4, "little") + data[12:])
+    with pytest.raises(FormatError, match="format 3"):
+        decode_root(data[:8] + (3).to_bytes(4, "little") + data[12:])
     with pytest.raises(FormatError, match="cut short"):
         decode_root(data[:10])
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swingby.core.checksum import name_digest, word_of
+from swingby.core.containers.location import Where
 from swingby.core.object import key_bytes, key_text, version_of_etag, version_of_mtime, versions_of_mtimes
 from swingby.core.plan import chunk_sizes, object_fetches
 from swingby.core.segment import CHUNK_BYTES, Origin, chunk_extent, chunks_between, object_segment
@@ -72,6 +73,10 @@ def test_filters_go_into_the_name_of_a_dataset():
     assert dataset_digest("m", [], []) == "m"
 
 
+def whole(segment):
+    return Where(b"key", 0, segment.size_bytes, segment.size_bytes, bytes(16))
+
+
 # -- plans -------------------------------------------------------------------------------------------------------------
 
 
@@ -79,7 +84,7 @@ def test_filters_go_into_the_name_of_a_dataset():
 def test_fetches_cover_the_absent_chunks_once_and_are_bounded(size, chunks, range_bytes):
     segment = object_segment(ORIGIN, b"key", size, bytes(16))
     wanted = sorted(chunk for chunk in chunks if chunk < segment.chunk_count)
-    fetches = object_fetches(segment, b"key", bytes(16), wanted, range_bytes=range_bytes)
+    fetches = object_fetches(segment, whole(segment), wanted, range_bytes=range_bytes)
     covered = []
     for fetch in fetches:
         sizes = chunk_sizes(fetch)
@@ -92,7 +97,7 @@ def test_fetches_cover_the_absent_chunks_once_and_are_bounded(size, chunks, rang
 
 def test_neighbours_are_joined():
     segment = object_segment(ORIGIN, b"key", 10 * CHUNK_BYTES, bytes(16))
-    fetches = object_fetches(segment, b"key", bytes(16), [0, 1, 2, 3, 4, 6, 7], range_bytes=4 * CHUNK_BYTES)
+    fetches = object_fetches(segment, whole(segment), [0, 1, 2, 3, 4, 6, 7], range_bytes=4 * CHUNK_BYTES)
     assert [(fetch.chunk, fetch.size // CHUNK_BYTES) for fetch in fetches] == [(0, 4), (4, 1), (6, 2)]
 
 

@@ -46,7 +46,7 @@ class Refreshed(NamedTuple):
     changed_bytes: int
 
 
-def build(origin: Origin, prefix: bytes, pages: Iterable[Page], sink: Sink) -> Root:
+def build(origin: Origin, prefix: bytes, pages: Iterable[Page], sink: Sink, containers: Entries | None = None) -> Root:
     """A manifest of a first listing.
 
     Args:
@@ -54,19 +54,20 @@ def build(origin: Origin, prefix: bytes, pages: Iterable[Page], sink: Sink) -> R
         prefix: what is listed; every key begins with it.
         pages: in key order.
         sink: is given each shard as it is complete.
+        containers: what the locations of samples refer to; None where the pages are of objects.
 
     Raises:
         FormatError: the pages are not in order, hold a key twice or one that is too long.
     """
     shards = [
-        _write(entries, assign(origin, prefix, entries), sink)
+        _write(entries, assign(origin, prefix, entries), sink, containers)
         for entries in _runs(_relative(prefix, pages), lambda entries: _first_run(prefix, entries))
     ]
     return Root(origin.base_id, origin.scope, prefix, shards)
 
 
-def refresh(old: Manifest, pages: Iterable[Page], sink: Sink) -> Refreshed:
-    """A manifest of a later listing of the same prefix; see the module's text."""
+def refresh(old: Manifest, pages: Iterable[Page], sink: Sink, containers: Entries | None = None) -> Refreshed:
+    """A manifest of a later listing of the same prefix; see the module's text and `build`."""
     origin, prefix = old.root.origin, old.root.prefix
     bounds = [shard.first_key for shard in old.root.shards[1:]]
     shards: list[ShardInfo] = []
@@ -87,13 +88,13 @@ def refresh(old: Manifest, pages: Iterable[Page], sink: Sink) -> Refreshed:
             else:
                 assignment = assign(origin, prefix, part)
                 changed += int(part.sizes.sum())
-            shards.append(_write(part, assignment, sink))
+            shards.append(_write(part, assignment, sink, containers))
             written += 1
     return Refreshed(Root(origin.base_id, origin.scope, prefix, shards), moves, written, changed)
 
 
-def _write(entries: Entries, assignment: Assignment, sink: Sink) -> ShardInfo:
-    data = encode_shard(entries, assignment)
+def _write(entries: Entries, assignment: Assignment, sink: Sink, containers: Entries | None) -> ShardInfo:
+    data = encode_shard(entries, assignment, containers)
     info = shard_info(data, len(entries.keys), len(assignment.packs), int(entries.sizes.sum()), entries.keys[0])
     sink(info, data)
     return info
@@ -111,7 +112,7 @@ def _relative(prefix: bytes, pages: Iterable[Page]) -> Iterator[Entries]:
         if max(map(len, keys)) > KEY_BYTES_MAX:
             raise FormatError(f"a key is longer than {KEY_BYTES_MAX} bytes")
         last = keys[-1]
-        yield Entries(keys, page.sizes, page.versions)
+        yield Entries(keys, page.sizes, page.versions, page.locations)
 
 
 def _join(parts: list[Entries]) -> Entries:
@@ -120,7 +121,13 @@ def _join(parts: list[Entries]) -> Entries:
     if not parts:
         return Entries([], np.zeros(0, np.uint64), np.zeros((0, 16), np.uint8))
     keys = [key for part in parts for key in part.keys]
-    return Entries(keys, np.concatenate([p.sizes for p in parts]), np.concatenate([p.versions for p in parts]))
+    located = [part.locations for part in parts if part.locations is not None]
+    return Entries(
+        keys,
+        np.concatenate([part.sizes for part in parts]),
+        np.concatenate([part.versions for part in parts]),
+        np.concatenate(located) if located else None,
+    )
 
 
 def _runs(pages: Iterator[Entries], first_run: Callable[[Entries], int]) -> Iterator[Entries]:

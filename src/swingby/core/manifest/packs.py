@@ -25,19 +25,23 @@ _HASH_UNITS_A_BYTE = np.uint64(2**64 // PACK_CUT_BYTES)
 
 
 class Entries(NamedTuple):
-    """Objects in key order, their keys relative to the manifest's prefix."""
+    """Objects in key order, their keys relative to the manifest's prefix; of samples in containers also where they lie."""
 
     keys: list[bytes]
     sizes: NDArray[np.uint64]
     versions: NDArray[np.uint8]
+    locations: NDArray[np.void] | None = None
 
     def take(self, chosen: NDArray[np.intp]) -> Entries:
         """Some of them."""
-        return Entries([self.keys[i] for i in chosen.tolist()], self.sizes[chosen], self.versions[chosen])
+        locations = None if self.locations is None else self.locations[chosen]
+        return Entries([self.keys[i] for i in chosen.tolist()], self.sizes[chosen], self.versions[chosen], locations)
 
     def slice(self, start: int, stop: int) -> Entries:
         """A run of them."""
-        return Entries(self.keys[start:stop], self.sizes[start:stop], self.versions[start:stop])
+        part = slice(start, stop)
+        locations = None if self.locations is None else self.locations[part]
+        return Entries(self.keys[part], self.sizes[part], self.versions[part], locations)
 
 
 class Assignment(NamedTuple):

@@ -12,6 +12,7 @@ from swingby.errors import FormatError
 
 MAGIC = b"SWBYROOT"
 FORMAT = 1
+FORMAT_OF_SAMPLES = 2  # of a manifest whose entries are samples in containers
 
 _HEADER = struct.Struct("<8sIIQ")  # magic, format, reserved, xxh3 of the body
 
@@ -38,6 +39,22 @@ class ShardInfo(msgspec.Struct, frozen=True, array_like=True):
     first_key: bytes
 
 
+class Contained(msgspec.Struct, frozen=True, array_like=True):
+    """What a manifest of samples in containers was made from.
+
+    Attributes:
+        layout: of the containers.
+        source: digest of the manifest that lists them.
+        left_out: members of each kind that are no samples.
+        bad: containers that could not be read: key relative to the prefix, and the reason.
+    """
+
+    layout: str
+    source: str
+    left_out: dict[str, int]
+    bad: list[tuple[bytes, str]]
+
+
 class Root(msgspec.Struct, frozen=True, array_like=True):
     """All of a manifest but its shards.
 
@@ -46,12 +63,19 @@ class Root(msgspec.Struct, frozen=True, array_like=True):
         scope: as in segment ids.
         prefix: what was listed: a key prefix that ends in a slash, or empty.
         shards: in key order.
+        contained: None where the entries are objects of the base.
     """
 
     base_id: str
     scope: str
     prefix: bytes
     shards: list[ShardInfo]
+    contained: Contained | None = None
+
+    @property
+    def layout(self) -> str:
+        """Of the containers; "objects" where there are none."""
+        return self.contained.layout if self.contained else "objects"
 
     @property
     def origin(self) -> Origin:
@@ -71,8 +95,10 @@ def shard_info(data: bytes, count: int, packs: int, data_bytes: int, first_key: 
 
 def encode_root(root: Root) -> tuple[str, bytes]:
     """The digest in hex and the bytes of the file."""
-    body = msgspec.msgpack.encode(root)
-    return content_digest(body).hex(), _HEADER.pack(MAGIC, FORMAT, 0, fast_digest(body)) + body
+    fields = msgspec.structs.astuple(root)
+    body = msgspec.msgpack.encode(fields if root.contained else fields[:-1])
+    version = FORMAT_OF_SAMPLES if root.contained else FORMAT
+    return content_digest(body).hex(), _HEADER.pack(MAGIC, version, 0, fast_digest(body)) + body
 
 
 def decode_root(data: bytes) -> Root:
@@ -86,8 +112,8 @@ def decode_root(data: bytes) -> Root:
     magic, version, _, check = _HEADER.unpack_from(data)
     if magic != MAGIC:
         raise FormatError("this is no manifest root")
-    if version != FORMAT:
-        raise FormatError(f"manifest root of format {version}; this release reads {FORMAT}")
+    if version not in {FORMAT, FORMAT_OF_SAMPLES}:
+        raise FormatError(f"manifest root of format {version}; this release reads {FORMAT} and {FORMAT_OF_SAMPLES}")
     body = data[_HEADER.size :]
     if fast_digest(body) != check:
         raise FormatError("a manifest root is damaged")

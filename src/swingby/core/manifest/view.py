@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from swingby.core.containers.location import Where
 from swingby.core.manifest.packs import ROW_OFFSET, ROW_PACK, ROW_SIZE, ROW_SLOT, pack_segment, row_sizes
 from swingby.core.manifest.shard import Shard
 from swingby.core.segment import Segment, object_segment
@@ -138,6 +139,25 @@ class Manifest:
         number, place = self._place(index)
         token: bytes = self.shard(number).versions[place].tobytes()
         return token
+
+    @property
+    def is_contained(self) -> bool:
+        """Whether the entries are samples in containers."""
+        return self.root.contained is not None
+
+    def where(self, index: int) -> Where:
+        """The bytes of an object, or of a sample, in the base."""
+        number, place = self._place(index)
+        if self.is_contained:
+            return self.shard(number).wheres(np.array([place]), self.root.prefix)[0]
+        size = self.size(index)
+        return Where(self.root.prefix + self.key(index), 0, size, size, self.version(index))
+
+    def wheres(self, indices: NDArray[np.int64]) -> list[Where]:
+        """The same for many samples of one pack."""
+        number, _ = self._place(int(indices[0]))
+        shard, prefix = self.shard(number), self.root.prefix
+        return shard.wheres(indices - self._starts[number], prefix)
 
     def large(self, index: int) -> Segment:
         """The segment of a large object."""
