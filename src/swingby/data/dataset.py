@@ -56,13 +56,14 @@ class Batch:
 
     Attributes:
         indices: int64[k], as asked for.
+        found: where they are, for doors that copy them in a way of their own.
     """
 
-    __slots__ = ("_found", "_keys", "_views", "indices")
+    __slots__ = ("_keys", "_views", "found", "indices")
 
     def __init__(self, indices: NDArray[np.int64], found: Found, keys: Keys) -> None:
         self.indices = indices
-        self._found = found
+        self.found = found
         self._views: list[memoryview] | None = None
         self._keys = keys
 
@@ -70,13 +71,13 @@ class Batch:
     def views(self) -> list[memoryview]:
         """The bytes of each, read-only; valid for as long as they are held."""
         if self._views is None:
-            self._views = self._found.views()
+            self._views = self.found.views()
         return self._views
 
     @property
     def sizes(self) -> NDArray[np.integer[Any]]:
         """In bytes."""
-        return self._found.sizes
+        return self.found.sizes
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -103,7 +104,7 @@ class Batch:
         Raises:
             ValueError: `out` is too short, of another type or not contiguous.
         """
-        return self._found.packed(out)
+        return self.found.packed(out)
 
 
 class Keys(Sequence[str]):

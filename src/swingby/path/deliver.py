@@ -46,7 +46,7 @@ def packed(
     if out is None:
         if total <= JOIN_BYTES_MAX:
             return np.frombuffer(b"".join(views), np.uint8), offsets
-        out = _buffers.take(total)
+        out = touched(total)
     target = writable(out, total)
     start = 0
     for view in views:
@@ -54,6 +54,11 @@ def packed(
         target[start:stop] = view
         start = stop
     return out[:total], offsets
+
+
+def touched(size: int) -> NDArray[np.uint8]:
+    """A writable uint8[size] in memory that was touched before, where there is some; it is used again once nothing refers to it."""
+    return _buffers.take(size)
 
 
 def writable(out: NDArray[np.uint8], total: int) -> memoryview:

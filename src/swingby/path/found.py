@@ -7,6 +7,7 @@ compiled loop, as fast as C can; no view is made until somebody wants one.
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -42,6 +43,13 @@ class Found(Protocol):
         """See `deliver.packed`."""
         ...
 
+    def records(self) -> NDArray[np.int64] | None:
+        """Numbers of the objects, as `everywhere` counts, where all are mapped and of one size above 0; None otherwise.
+
+        They hold for as long as this is held.
+        """
+        ...
+
 
 class Fetched:
     """Objects of which there are views.
@@ -63,6 +71,10 @@ class Fetched:
     def packed(self, out: NDArray[np.uint8] | None) -> Packed:
         """See `Found`."""
         return packed(self._views, self.sizes, out)
+
+    def records(self) -> NDArray[np.int64] | None:
+        """See `Found`."""
+        return None
 
 
 class Located:
@@ -89,19 +101,26 @@ class Located:
 
     def packed(self, out: NDArray[np.uint8] | None) -> Packed:
         """See `Found`."""
-        rows = self._rows
-        size = int(self.sizes[0]) if len(rows) else 0
-        total = size * len(rows)
-        if not 0 < total <= JOIN_BYTES_MAX or (self.sizes != size).any():
+        size = int(self.sizes[0]) if len(self.sizes) else 0
+        total = size * len(self.sizes)
+        records = self.records() if total <= JOIN_BYTES_MAX else None
+        if records is None:
             return packed(self.views(), self.sizes, out)
-        lines = self._tables.lines[rows[:, ROW_PACK]] + (rows[:, ROW_OFFSET] // LINE_BYTES)
-        copied = everywhere(size)[lines].view(np.uint8)
+        copied = everywhere(size)[records].view(np.uint8)
         offsets = np.arange(0, total + 1, size)
         if out is None:
             return copied, offsets
         writable(out, total)
         out[:total] = copied
         return out[:total], offsets
+
+    def records(self) -> NDArray[np.int64] | None:
+        """See `Found`."""
+        rows = self._rows
+        if not len(rows) or not self.sizes[0] or (self.sizes != self.sizes[0]).any():
+            return None
+        found: NDArray[np.int64] = self._tables.lines[rows[:, ROW_PACK]] + (rows[:, ROW_OFFSET] // LINE_BYTES)
+        return found
 
 
 @functools.lru_cache(64)
@@ -110,7 +129,9 @@ def everywhere(size: int) -> NDArray[np.void]:
 
     Only numbers of mapped records may be used.
     """
-    return np.asarray(_Memory(size))
+    found = np.asarray(memory_records((), np.dtype(f"V{size}")))
+    found.flags.writeable = False
+    return found
 
 
 def line_of(address: int) -> int:
@@ -118,15 +139,15 @@ def line_of(address: int) -> int:
     return address // LINE_BYTES - 1
 
 
-class _Memory:
-    """What numpy's array interface needs to know."""
-
-    def __init__(self, size: int) -> None:
-        count = 1 << (ADDRESS_BITS - LINE_BYTES.bit_length() + 1)
-        self.__array_interface__ = {
-            "shape": (count - 1,),
-            "strides": (LINE_BYTES,),
-            "typestr": f"|V{size}",
-            "data": (LINE_BYTES, True),
+def memory_records(shape: tuple[int, ...], item: np.dtype[Any]) -> SimpleNamespace:
+    """What numpy's array interface makes `everywhere` of, with records of this shape and these items."""
+    count = 1 << (ADDRESS_BITS - LINE_BYTES.bit_length() + 1)
+    return SimpleNamespace(
+        __array_interface__={
+            "shape": (count - 1, *shape),
+            "strides": (LINE_BYTES, *[item.itemsize for _ in shape]),
+            "typestr": item.str,
+            "data": (LINE_BYTES, False),
             "version": 3,
         }
+    )

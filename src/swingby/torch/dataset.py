@@ -12,14 +12,13 @@ import torch.utils.data
 
 import swingby
 from swingby.data.work import Work
-from swingby.path.deliver import JOIN_BYTES_MAX
+from swingby.torch.samples import Samples, rows
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
     from swingby.core.epoch import Draw
-    from swingby.data.work import BadSample
 
 
 class Step(list[int]):
@@ -32,18 +31,6 @@ class Step(list[int]):
     def __init__(self, indices: Sequence[int], draw: Draw | None) -> None:
         super().__init__(indices)
         self.draw = draw
-
-
-class Samples(list[Any]):
-    """The samples of a batch.
-
-    Attributes:
-        together: uint8[k, n] that they are the rows of; None where they are not of one size, or transformed.
-        bad: those that were replaced.
-    """
-
-    together: torch.Tensor | None = None
-    bad: Sequence[BadSample] = ()
 
 
 class Dataset(torch.utils.data.Dataset[Any]):
@@ -89,15 +76,11 @@ class Dataset(torch.utils.data.Dataset[Any]):
             IndexError: one is out of range.
             SwingbyError: the first that cannot be read.
         """
-        return self.samples(indices, is_pinned=False)
-
-    def samples(self, indices: Sequence[int], *, is_pinned: bool) -> Samples:
-        """The samples of a batch; bytes in page-locked memory, if asked. See `__getitems__`."""
         draw = indices.draw if isinstance(indices, Step) else None
         work = Work(self.source, self.transform, draw)
         batch, bad = work.read(_numbers(indices, len(self)))
         if self.transform is None:
-            samples = rows(batch, is_pinned=is_pinned)
+            samples = rows(batch)
         elif draw is None:
             samples = Samples(map(self._transformed, batch))
         else:
@@ -129,47 +112,6 @@ def opened(source: str | os.PathLike[str] | swingby.Dataset, arguments: dict[str
     if arguments:
         raise TypeError(f"{', '.join(arguments)}: for a URL; this dataset is open already")
     return source
-
-
-def rows(batch: swingby.Batch, *, is_pinned: bool) -> Samples:
-    """The objects of a batch as tensors over one piece of memory that nobody else has.
-
-    Args:
-        batch: that was read.
-        is_pinned: whether that memory is page-locked, for copies to a GPU.
-    """
-    sizes = batch.sizes
-    total = int(sizes.sum())
-    if is_pinned or total <= JOIN_BYTES_MAX:
-        memory = torch.empty(total, dtype=torch.uint8, pin_memory=is_pinned)
-        batch.packed(out=memory.numpy())
-    else:  # memory of ours is touched already, and is used again once the tensor is gone
-        memory = torch.from_numpy(batch.packed()[0])
-    if len(sizes) and (sizes == sizes[0]).all():
-        together = memory.view(len(sizes), int(sizes[0]))
-        samples = Samples(together.unbind())
-        samples.together = together
-        return samples
-    return Samples(memory.split(sizes.tolist()))
-
-
-def stacked(samples: Sequence[Any]) -> Any:
-    """What PyTorch's `default_collate` makes of samples; of bytes without another copy.
-
-    Raises:
-        ValueError: bytes of different sizes.
-    """
-    together = getattr(samples, "together", None)
-    if together is not None:
-        return together
-    if all(isinstance(one, torch.Tensor) and one.dtype == torch.uint8 and one.ndim == 1 for one in samples):
-        sizes = {len(one) for one in samples}
-        if len(sizes) > 1:
-            raise ValueError(
-                f"objects of {min(sizes)} to {max(sizes)} bytes make no tensor: decode them by Dataset(…, transform=…), "
-                "or take them as a list by DataLoader(…, collate_fn=list)"
-            )
-    return torch.utils.data.default_collate(list(samples))
 
 
 def _numbers(indices: Sequence[int], count: int) -> np.ndarray[Any, np.dtype[np.int64]]:

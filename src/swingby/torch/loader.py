@@ -14,11 +14,13 @@ import torch.utils.data
 
 from swingby.core.epoch import Draw
 from swingby.data.loader import Loader
+from swingby.data.work import Work
 from swingby.errors import StateError
-from swingby.torch.dataset import Dataset, Samples, Step, stacked
+from swingby.torch.dataset import Dataset, Step
 from swingby.torch.gather import gathered
 from swingby.torch.indices import Foreign, OwnOrder
 from swingby.torch.ranks import own_rank
+from swingby.torch.samples import stacked, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from swingby.data.work import BadSample
     from swingby.torch.indices import Indices
+    from swingby.torch.samples import Samples
 
 
 class Handed(NamedTuple):
@@ -208,10 +211,11 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
         def gather(step: Any) -> Any:
             assert self._objects is not None  # only bytes of ours are gathered
-            numbers = Step(
-                self._where(np.asarray(step, np.int64)).tolist(), step.draw if isinstance(step, Step) else None
-            )
-            return self.collate_fn(self._objects.samples(numbers, is_pinned=is_pinned))
+            work = Work(self._objects.source, None, step.draw if isinstance(step, Step) else None)
+            batch, bad = work.read(self._where(np.asarray(step, np.int64)))
+            samples = together(batch, is_pinned=is_pinned)
+            samples.bad = bad
+            return self.collate_fn(samples)
 
         return gathered(iter(self._index_sampler), gather, self.num_workers, ahead, self.timeout)
 

@@ -39,7 +39,7 @@ def test_packed_is_the_views_one_after_another(home, sizes):
             assert into.base is room or not len(into)
             assert not room[len(expected) :].any()
             assert [bytes(view) for view in batch.views] == [data[index] for index in indices]
-        assert isinstance(dataset.batch([1, 2])._found, founds.Located)
+        assert isinstance(dataset.batch([1, 2]).found, founds.Located)
         with pytest.raises(ValueError, match="out"):
             dataset.batch([0, 1]).packed(out=np.zeros(max(sizes) * 2 + 1, np.uint16))
 

@@ -1,0 +1,124 @@
+"""The samples of a batch, their bytes as tensors, and how they become one.
+
+Objects of one size that are all mapped are copied by one call of PyTorch's, outside the interpreter's lock and by as many threads
+as PyTorch uses for one operation.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.utils.data
+
+from swingby.path.deliver import JOIN_BYTES_MAX, touched
+from swingby.path.found import memory_records
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import swingby
+    from swingby.data.work import BadSample
+
+WORD_BYTES = 16  # copied as one element
+SPLIT_ELEMENTS = (
+    1 << 15
+)  # from here on PyTorch uses several threads, which wait for each other: 16 GB/s or, on a busy machine, 1
+
+
+class Samples(list[Any]):
+    """The samples of a batch.
+
+    Attributes:
+        together: uint8[k, n] that they are the rows of; None where they are not of one size, or transformed.
+        bad: those that were replaced.
+    """
+
+    together: torch.Tensor | None = None
+    bad: Sequence[BadSample] = ()
+
+
+def rows(batch: swingby.Batch) -> Samples:
+    """The objects of a batch as tensors over one piece of memory that nobody else has."""
+    memory = packed(batch, is_pinned=False)
+    if not _is_even(batch):
+        return Samples(memory.split(batch.sizes.tolist()))
+    together = memory.view(len(batch), -1)
+    samples = Samples(together.unbind())
+    samples.together = together
+    return samples
+
+
+def together(batch: swingby.Batch, *, is_pinned: bool) -> Samples:
+    """The objects of a batch as the rows of one tensor, and no others.
+
+    Args:
+        batch: that was read.
+        is_pinned: whether the tensor is page-locked, for copies to a GPU.
+
+    Raises:
+        ValueError: they are of different sizes.
+    """
+    if not _is_even(batch):
+        raise _uneven(batch.sizes.tolist())
+    samples = Samples()
+    samples.together = packed(batch, is_pinned=is_pinned).view(len(batch), -1)
+    return samples
+
+
+def packed(batch: swingby.Batch, *, is_pinned: bool) -> torch.Tensor:
+    """The bytes of all objects one after another: uint8[n], writable, of its own."""
+    total = int(batch.sizes.sum())
+    if is_pinned or total <= JOIN_BYTES_MAX:
+        memory = torch.empty(total, dtype=torch.uint8, pin_memory=is_pinned)
+    else:  # memory of ours is touched already, and is used again once the tensor is gone
+        memory = torch.from_numpy(touched(total))
+    records = batch.found.records()
+    if records is None:
+        batch.packed(out=memory.numpy())
+    else:
+        size = int(batch.sizes[0])
+        everywhere = _everywhere(size)
+        target, wanted = memory.view(len(batch), size).view(everywhere.dtype), torch.from_numpy(records)
+        together = max(1, SPLIT_ELEMENTS // target.shape[1])
+        for start in range(0, len(batch), together):
+            part = slice(start, start + together)
+            torch.index_select(everywhere, 0, wanted[part], out=target[part])
+    return memory
+
+
+def stacked(samples: Sequence[Any]) -> Any:
+    """What PyTorch's `default_collate` makes of samples; of bytes without another copy.
+
+    Raises:
+        ValueError: bytes of different sizes.
+    """
+    whole = getattr(samples, "together", None)
+    if whole is not None:
+        return whole
+    if all(isinstance(one, torch.Tensor) and one.dtype == torch.uint8 and one.ndim == 1 for one in samples):
+        sizes = [len(one) for one in samples]
+        if len(set(sizes)) > 1:
+            raise _uneven(sizes)
+    return torch.utils.data.default_collate(list(samples))
+
+
+def _is_even(batch: swingby.Batch) -> bool:
+    sizes = batch.sizes
+    return bool(len(sizes) and (sizes == sizes[0]).all())
+
+
+def _uneven(sizes: list[int]) -> ValueError:
+    return ValueError(
+        f"objects of {min(sizes)} to {max(sizes)} bytes make no tensor: decode them by Dataset(…, transform=…), "
+        "or take them as a list by DataLoader(…, collate_fn=list)"
+    )
+
+
+@functools.lru_cache(64)
+def _everywhere(size: int) -> torch.Tensor:
+    """`found.everywhere` as a tensor; of 16-byte elements where the size allows it."""
+    word = np.dtype(np.complex128 if size % WORD_BYTES == 0 else np.uint8)
+    return torch.from_numpy(np.asarray(memory_records((size // word.itemsize,), word)))
