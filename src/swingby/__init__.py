@@ -16,10 +16,11 @@ from swingby.api import open, read, read_into
 from swingby.data.dataset import Batch, Dataset, Sample
 from swingby.data.decode import Decode
 from swingby.data.loader import Loader
+from swingby.data.mixture import Mixture
 from swingby.errors import SwingbyError
 
 __version__ = "0.1.0"
 
 logging.getLogger("swingby").addHandler(logging.NullHandler())  # silent unless the program listens
 
-__all__ = ["Batch", "Dataset", "Decode", "Loader", "Sample", "SwingbyError", "open", "read", "read_into"]
+__all__ = ["Batch", "Dataset", "Decode", "Loader", "Mixture", "Sample", "SwingbyError", "open", "read", "read_into"]

@@ -17,7 +17,7 @@ DOCUMENTS = sorted(
     for name in names
     if name.endswith(".md") and (where or folder == os.path.join(ROOT, where)) and "/." not in folder
 )
-WITH_PYTHON = ("README.md", "docs/reading.md", "docs/fsspec.md")
+WITH_PYTHON = ("README.md", "docs/reading.md", "docs/mixtures.md", "docs/fsspec.md")
 NEEDED = {"docs/fsspec.md": ("fsspec", "pandas", "pyarrow")}
 
 

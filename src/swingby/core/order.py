@@ -16,6 +16,8 @@ import numpy as np
 from swingby.core.checksum import content_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 ROUNDS = 4
@@ -40,8 +42,7 @@ class Permutation:
 
     def __init__(self, count: int, seed: int, epoch: int, digest: str) -> None:
         self.count = count
-        material = struct.pack("<8sqq", b"order.1", seed, epoch) + digest.encode()
-        self._keys = [np.uint64(key) for key in struct.unpack("<4Q", content_digest(material))]
+        self._keys = [np.uint64(key) for key in _keys(seed, epoch, digest)]
         self._high = math.isqrt(max(0, count - 1)) + 1
         self._low = -(-count // self._high)
         self._sorted: NDArray[np.int64] | None = None
@@ -69,6 +70,12 @@ class Permutation:
             else:
                 low = _add_modulo(low, high, key, self._low)
         return high * np.uint64(self._low) + low
+
+
+def permutations(count: int, seed: int, epochs: Sequence[int], digest: str) -> NDArray[np.int64]:
+    """The permutations of several epochs at once: int64[epochs, count]; for small counts, at most 65,536."""
+    keys = np.array([_keys(seed, epoch, digest)[0] for epoch in epochs], np.uint64)
+    return np.argsort(_mix(np.arange(count, dtype=np.uint64), keys[:, None]), axis=1, kind="stable")
 
 
 class Share(NamedTuple):
@@ -119,7 +126,12 @@ def consumed_positions(count: int, share: Share, steps: int) -> int:
     return min(count, share.first + steps * share.batch_size * share.world_size)
 
 
-def _mix(numbers: NDArray[np.uint64], key: np.uint64) -> NDArray[np.uint64]:
+def _keys(seed: int, epoch: int, digest: str) -> tuple[int, ...]:
+    material = struct.pack("<8sqq", b"order.1", seed, epoch) + digest.encode()
+    return struct.unpack("<4Q", content_digest(material))
+
+
+def _mix(numbers: NDArray[np.uint64], key: np.uint64 | NDArray[np.uint64]) -> NDArray[np.uint64]:
     """MurmurHash3's 64-bit finaliser over numbers xor key."""
     mixed = numbers ^ key
     mixed ^= mixed >> _U33

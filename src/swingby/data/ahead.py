@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from swingby.errors import SwingbyError
-from swingby.keeper.protocol import INDICES_MAX, INDICES_WAITING_MAX, Advance, Follow, Upcoming
+from swingby.keeper.protocol import INDICES_MAX, INDICES_WAITING_MAX, Advance, Follow, Plan, Upcoming
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+    from swingby.data.epoch import Steps
+    from swingby.data.loadable import Reading
     from swingby.keeper.client import Exchange, KeeperClient
-    from swingby.keeper.protocol import Message, Plan
+    from swingby.keeper.protocol import Message, Selection
 
 ADVANCE_SECONDS = 0.02  # between two notes to the keeper of how far a plan is
 PLAN_SECONDS_MAX = 10.0
@@ -84,6 +86,31 @@ class Job:
             return True
         self.close()
         return is_new
+
+
+class EpochsAhead:
+    """Reads ahead of the epochs of one dataset, whose orders the keeper computes itself. See `ReadAhead`.
+
+    Args:
+        job: to register on.
+        dataset: digest of the manifest, and filters.
+    """
+
+    def __init__(self, job: Job, dataset: tuple[str, Selection]) -> None:
+        self._job = job
+        self._dataset = dataset
+
+    def begin(self, reading: Reading, steps: Steps) -> int:
+        """See `ReadAhead`."""
+        del steps  # the keeper makes its own
+        share = reading.share
+        parts = (share.batch_size, share.rank, share.world_size, share.drop_last, share.first)
+        plan = Plan(*self._dataset, reading.order, reading.seed, reading.epoch, parts, reading.ahead_bytes_max)
+        return self._job.begin(plan)
+
+    def advance(self, plan: int, mark: int, *, at_once: bool = False) -> None:
+        """See `ReadAhead`."""
+        self._job.advance(plan, mark, at_once=at_once)
 
 
 class Following:

@@ -12,7 +12,7 @@ from swingby.core.epoch import Draw, make_order
 from swingby.core.object import key_bytes, key_text
 from swingby.core.selection import dataset_digest
 from swingby.core.url import shown_url
-from swingby.data.ahead import Following, Job
+from swingby.data.ahead import EpochsAhead, Following, Job
 from swingby.errors import ClosedError
 from swingby.keeper.protocol import Follow
 
@@ -61,7 +61,7 @@ class Batch:
 
     __slots__ = ("_keys", "_views", "found", "indices")
 
-    def __init__(self, indices: NDArray[np.int64], found: Found, keys: Keys) -> None:
+    def __init__(self, indices: NDArray[np.int64], found: Found, keys: Sequence[str]) -> None:
         self.indices = indices
         self.found = found
         self._views: list[memoryview] | None = None
@@ -264,6 +264,25 @@ class Dataset:
     def order(self, kind: str, seed: int, epoch: int) -> Order | None:
         """The order of an epoch; see `core/epoch.py`."""
         return make_order(kind, self._manifest, self._selection, Draw(seed, epoch, self.digest))
+
+    @property
+    def epoch_samples(self) -> int:
+        """Samples of an epoch: all."""
+        return len(self)
+
+    @property
+    def mean_bytes(self) -> float:
+        """About how large its objects are: the mean of the snapshot, filters aside."""
+        return self._manifest.data_bytes / max(1, len(self._manifest))
+
+    def alike(self, index: int) -> range:
+        """Indices of the samples that may stand for a bad one: all."""
+        del index
+        return range(len(self))
+
+    def ahead(self) -> EpochsAhead:
+        """Read-ahead for one loader; see `data/ahead.py`."""
+        return EpochsAhead(Job(lambda: self.client), (self.manifest, self.filters))
 
     def following(self, ahead_bytes_max: int) -> Following:
         """Read-ahead of indices that somebody else orders; see `data/ahead.py`."""

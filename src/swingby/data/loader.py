@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from swingby.core.epoch import ORDERS
 from swingby.core.order import Share, step_count
 from swingby.data import state
-from swingby.data.ahead import Job
 from swingby.data.crew import Crew, Pending, ThreadHand
 from swingby.data.decode import Decode
 from swingby.data.epoch import Epoch
+from swingby.data.loadable import Reading
 from swingby.data.work import Work
-from swingby.keeper.protocol import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from swingby.data.crew import Hand, Part
-    from swingby.data.dataset import Dataset, Sample
+    from swingby.data.dataset import Sample
+    from swingby.data.loadable import Loadable
     from swingby.data.work import BadSample
 
 BATCHES_AHEAD = 4  # decoded before they are asked for
@@ -39,7 +39,7 @@ class Loader:
     its contiguous r-th slice; the last step is split evenly within one sample. Nothing is repeated.
 
     Args:
-        dataset: from `swingby.open`.
+        dataset: from `swingby.open`, or a `Mixture`.
         batch_size: samples a rank and step.
         shuffle: by (seed, epoch, dataset); else in key order.
         order: of a shuffle: "global", any object anywhere; "segments", blocks of neighbours in random order, mixed within a window
@@ -61,7 +61,7 @@ class Loader:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Loadable,
         *,
         batch_size: int,
         shuffle: bool = False,
@@ -90,12 +90,12 @@ class Loader:
         self._prefetch_bytes_max = prefetch_bytes_max
         self._next = (0, 0)  # epoch, and samples of it consumed before the next iteration
         self._now = (0, 0)  # the same of the latest iteration, as far as it has come
-        self._job = Job(lambda: dataset.client)
+        self._ahead = dataset.ahead()
         self.bad: list[BadSample] = []
 
     def __len__(self) -> int:
         """Batches of the next iteration: fewer than an epoch's after a resume in the middle of it."""
-        return step_count(len(self._dataset), self._share._replace(first=self._next[1]))
+        return step_count(self._dataset.epoch_samples, self._share._replace(first=self._next[1]))
 
     def set_epoch(self, epoch: int) -> None:
         """Use the order of this epoch from the next iteration on; without it each iteration takes the next one.
@@ -129,7 +129,9 @@ class Loader:
         (epoch, first), self._next = self._next, (self._next[0] + 1, 0)
         self._stands(epoch, first)
         self.bad = []
-        return Epoch(self._dataset, self._plan(epoch, self._share._replace(first=first)), self._job, self._stands)
+        share = self._share._replace(first=first)
+        reading = Reading(self._order, self._seed, epoch, share, self._prefetch_bytes_max)
+        return Epoch(self._dataset, reading, self._ahead, self._stands)
 
     def _stands(self, epoch: int, consumed: int) -> None:
         self._now = (epoch, consumed)
@@ -147,18 +149,6 @@ class Loader:
                     self.bad += bad
                     epoch.gave(step)
                     yield batch
-
-    def _plan(self, epoch: int, share: Share) -> Plan:
-        dataset = self._dataset
-        return Plan(
-            dataset.manifest,
-            dataset.filters,
-            self._order,
-            self._seed,
-            epoch,
-            (share.batch_size, share.rank, share.world_size, share.drop_last, share.first),
-            self._prefetch_bytes_max,
-        )
 
 
 def _read(epoch: Epoch, work: Work) -> Generator[tuple[Any, list[BadSample]]]:

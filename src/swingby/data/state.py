@@ -47,7 +47,8 @@ def from_state(state: dict[str, Any], own: Position) -> tuple[int, int]:
     if theirs.dataset != own.dataset:
         raise StateError(
             f"the state is of dataset {theirs.dataset[:12]}, this one is {own.dataset[:12]}",
-            remedy="Open the snapshot it was made with: swingby.open(url, manifest=…) and the same filters",
+            remedy="Open the snapshot it was made with: swingby.open(url, manifest=…) and the same filters; "
+            "a mixture also needs the same names, weights and samples",
         )
     if (theirs.order, theirs.seed) != (own.order, own.seed):
         raise StateError(

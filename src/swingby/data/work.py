@@ -9,7 +9,9 @@ import numpy as np
 from swingby.core.order import Permutation
 from swingby.errors import (
     AccessDeniedError,
+    AuthenticationError,
     BadSampleError,
+    BaseNotFoundError,
     CorruptDataError,
     ObjectChangedError,
     ObjectNotFoundError,
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from swingby.core.epoch import Draw
-    from swingby.data.dataset import Batch, Dataset, Sample
+    from swingby.data.dataset import Batch, Sample
+    from swingby.data.loadable import Loadable
 
 SUBSTITUTES_MAX = 16  # tried one after another for one bad sample
 BAD_OBJECT = (ObjectNotFoundError, ObjectChangedError, CorruptDataError, TruncatedReadError, AccessDeniedError)
+BAD_BASE = (BaseNotFoundError, AuthenticationError)  # nothing of it can be read: no sample can stand for another
 
 
 class BadSample(NamedTuple):
@@ -51,7 +55,7 @@ class Work:
         substitutes: what substitutes are drawn from, so that every rank and every resume takes the same; None: bad samples raise.
     """
 
-    def __init__(self, dataset: Dataset, decode: Callable[[Sample], Any] | None, substitutes: Draw | None) -> None:
+    def __init__(self, dataset: Loadable, decode: Callable[[Sample], Any] | None, substitutes: Draw | None) -> None:
         self.dataset = dataset
         self._decode = decode
         self._draw = substitutes
@@ -121,6 +125,8 @@ class Work:
         """Why an object cannot be read; empty where it can."""
         try:
             self.dataset.batch([index])
+        except BAD_BASE:
+            raise
         except BAD_OBJECT as error:
             return str(error)
         return ""
@@ -136,11 +142,12 @@ class Work:
     def _others(self, index: int) -> Iterator[int]:
         assert self._draw is not None  # asked only where bad samples are replaced
         seed, epoch, digest = self._draw
-        count = len(self.dataset)
+        alike = self.dataset.alike(index)
+        count, place = len(alike), index - alike.start
         mixed = Permutation(count, seed, epoch, f"{digest}/substitute")
-        for other in mixed.take((index + np.arange(min(count, SUBSTITUTES_MAX))) % count).tolist():
-            if other != index:
-                yield other
+        for other in mixed.take((place + np.arange(min(count, SUBSTITUTES_MAX))) % count).tolist():
+            if other != place:
+                yield alike[other]
 
 
 def _bad(key: str, reason: str) -> BadSampleError:

@@ -101,18 +101,7 @@ class Located:
 
     def packed(self, out: NDArray[np.uint8] | None) -> Packed:
         """See `Found`."""
-        size = int(self.sizes[0]) if len(self.sizes) else 0
-        total = size * len(self.sizes)
-        records = self.records() if total <= JOIN_BYTES_MAX else None
-        if records is None:
-            return packed(self.views(), self.sizes, out)
-        copied = everywhere(size)[records].view(np.uint8)
-        offsets = np.arange(0, total + 1, size)
-        if out is None:
-            return copied, offsets
-        writable(out, total)
-        out[:total] = copied
-        return out[:total], offsets
+        return packed_records(self, out)
 
     def records(self) -> NDArray[np.int64] | None:
         """See `Found`."""
@@ -121,6 +110,22 @@ class Located:
             return None
         found: NDArray[np.int64] = self._tables.lines[rows[:, ROW_PACK]] + (rows[:, ROW_OFFSET] // LINE_BYTES)
         return found
+
+
+def packed_records(found: Found, out: NDArray[np.uint8] | None) -> Packed:
+    """See `deliver.packed`; objects that have records are copied by them."""
+    size = int(found.sizes[0]) if len(found.sizes) else 0
+    total = size * len(found.sizes)
+    records = found.records() if total <= JOIN_BYTES_MAX else None
+    if records is None:
+        return packed(found.views(), found.sizes, out)
+    copied = everywhere(size)[records].view(np.uint8)
+    offsets = np.arange(0, total + 1, size)
+    if out is None:
+        return copied, offsets
+    writable(out, total)
+    out[:total] = copied
+    return out[:total], offsets
 
 
 @functools.lru_cache(64)
