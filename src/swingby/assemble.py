@@ -203,20 +203,18 @@ class _Counter:
 def _memory_level(settings: Settings, place: KeeperPlace) -> Level | None:
     from swingby.levels.block_reader import BlockReader
     from swingby.levels.level import Level, LevelOptions
-    from swingby.levels.policy import Sieve
     from swingby.levels.room import MemoryRoom
 
     budget = memory_budget(settings, place.memory)
     if budget < MEMORY_BYTES_MIN:
         return None
     options = LevelOptions("memory", place.memory, budget, boot_id(settings), is_mapped=True)
-    return Level(options, Sieve(), MemoryRoom(place.memory, memory_headroom(settings)), BlockReader(direct=False))
+    return Level(options, MemoryRoom(place.memory, memory_headroom(settings)), BlockReader(direct=False))
 
 
 def _burst_level(settings: Settings, place: KeeperPlace) -> Level | None:
     from swingby.levels.block_reader import BlockReader
     from swingby.levels.level import Level, LevelOptions
-    from swingby.levels.policy import Sieve
     from swingby.levels.room import DiskRoom
 
     directory = burst_directory(settings, place)
@@ -225,7 +223,7 @@ def _burst_level(settings: Settings, place: KeeperPlace) -> Level | None:
     if budget <= 0 or not os.access(directory, os.W_OK):
         return None
     options = LevelOptions("burst", directory, budget, boot_id(settings))
-    return Level(options, Sieve(), DiskRoom(directory, settings.burst.free_floor_ratio), BlockReader(direct=True))
+    return Level(options, DiskRoom(directory, settings.burst.free_floor_ratio), BlockReader(direct=True))
 
 
 def burst_directory(settings: Settings, place: KeeperPlace) -> str:

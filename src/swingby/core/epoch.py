@@ -33,6 +33,10 @@ class Order(Protocol):
         """What stands at these positions."""
         ...
 
+    def windows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Between which positions each object comes, the last included: int64[count] twice."""
+        ...
+
 
 class Draw(NamedTuple):
     """What an order is drawn from."""
@@ -55,6 +59,13 @@ def make_order(kind: str, manifest: Manifest, selection: NDArray[np.int64] | Non
     if kind == "segments":
         return SegmentOrder(block_bounds(manifest, selection), draw)
     raise ValueError(f"order={kind!r}: it is one of {', '.join(ORDERS)}")
+
+
+def use_windows(order: Order | None, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """See `Order.windows`; None: as listed."""
+    if order is None:
+        return np.arange(count), np.arange(count)
+    return order.windows()
 
 
 def block_bounds(manifest: Manifest, selection: NDArray[np.int64] | None) -> NDArray[np.int64]:
@@ -96,6 +107,18 @@ class SegmentOrder:
             here = windows == number
             found[here] = self._window(number)[positions[here] - self._starts[number]]
         return found
+
+    def windows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """See `Order`."""
+        count = int(self._lengths.sum())
+        starts = self._starts[self._starts < count]
+        stops = np.append(starts[1:], count)
+        window = np.arange(len(self._firsts)) // BLOCKS_TOGETHER
+        members = _ranges(self._firsts, self._lengths)
+        first, last = np.empty(count, np.int64), np.empty(count, np.int64)
+        first[members] = np.repeat(starts[window], self._lengths)
+        last[members] = np.repeat(stops[window] - 1, self._lengths)
+        return first, last
 
     def _window(self, number: int) -> NDArray[np.int64]:
         found: NDArray[np.int64] | None = self._windows.get(number)

@@ -61,6 +61,13 @@ class Permutation:
                 return found.astype(np.int64)
             found[outside] = self._once(found[outside])
 
+    def windows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """See `epoch.Order`: the inverse of the order."""
+        positions = np.arange(self.count)
+        inverse = np.empty(self.count, np.int64)
+        inverse[self.take(positions)] = positions
+        return inverse, inverse
+
     def _once(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
         high, low = np.divmod(numbers, np.uint64(self._low))
         for round_number in range(ROUNDS):

@@ -188,8 +188,7 @@ class _Builder:
         number, at = len(self._refs), 0
         self._descriptors.append([descriptor])
         for part, chunk in self._loose:
-            data, word = part.homeless[chunk]
-            size = len(memoryview(data))
+            data, word, size = part.homeless[chunk]
             os.pwrite(descriptor, data, at)
             self._add_piece(part, chunk, Piece(0, number, at, size, word))
             at += -(-size // LOOSE_ALIGNMENT_BYTES) * LOOSE_ALIGNMENT_BYTES

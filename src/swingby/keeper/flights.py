@@ -16,6 +16,7 @@ from swingby.core.object import key_text
 from swingby.core.plan import Fetch, Piece, chunk_numbers, chunk_sizes, memory_bytes, without
 from swingby.core.segment import CHUNK_BYTES
 from swingby.errors import CorruptDataError, KeeperError, LevelError, SwingbyError
+from swingby.keeper.stash import Kept
 from swingby.levels.segment_file import Run
 
 if TYPE_CHECKING:
@@ -40,14 +41,28 @@ class Outcome(NamedTuple):
 
     Attributes:
         errors: by chunk.
-        homeless: bytes that could not be stored, by chunk, with their checksum.
+        homeless: bytes that could not be stored in their place, by chunk.
+        below: those of them that a slower level took.
     """
 
     errors: dict[int, SwingbyError]
-    homeless: dict[int, tuple[Buffer, int]]
+    homeless: dict[int, Kept]
+    below: set[int]
 
 
-STORED = Outcome({}, {})
+class Target(NamedTuple):
+    """Where fetched chunks go.
+
+    Attributes:
+        place: the level's file; None: to the waiters only.
+        below: a slower level for what the place refuses.
+    """
+
+    place: Place | None
+    below: Level | None = None
+
+
+STORED = Outcome({}, {}, set())
 
 Waiter = Callable[["FetchJob", Outcome], None]
 Planner = Callable[[list[int]], list["FetchJob"]]
@@ -66,18 +81,36 @@ class FetchJob:
     Args:
         fetch: what to read.
         base: where from.
-        target: where to; None: hand the bytes to the waiters.
+        target: where to.
         nearer: a place that may have the chunk already, tried first.
+
+    Attributes:
+        taken: chunks that a reader waits for.
+        keep: given the other chunks that found no place, before the job leaves the table; None: nobody keeps them.
     """
 
-    __slots__ = ("_base", "_flights", "fetch", "nearer", "size", "started", "target", "waiters")
+    __slots__ = (
+        "_base",
+        "_below",
+        "_flights",
+        "fetch",
+        "keep",
+        "nearer",
+        "size",
+        "started",
+        "taken",
+        "target",
+        "waiters",
+    )
 
-    def __init__(self, fetch: Fetch, base: Base, target: Place | None, nearer: Place | None = None) -> None:
+    def __init__(self, fetch: Fetch, base: Base, target: Target, nearer: Place | None = None) -> None:
         self.fetch = fetch
         self.size = memory_bytes(fetch)
         self.started = False
-        self.target = target
+        self.target, self._below = target
         self.nearer = nearer
+        self.taken: set[int] = set()
+        self.keep: Callable[[dict[int, Kept]], None] | None = None
         self.waiters: list[Waiter] = []
         self._base = base
         self._flights: Flights | None = None
@@ -90,10 +123,13 @@ class FetchJob:
         """Fetch, store, tell."""
         assert self._flights is not None  # it was made by a plan of `Flights.join`
         try:
-            outcome = STORED if self._is_there() else self._fetch()
+            outcome = STORED if self._is_there() else self._promote() or self._fetch()
         except BaseException as error:
             ours = error if isinstance(error, SwingbyError) else KeeperError(f"the keeper failed: {error!r}")
-            outcome = Outcome(dict.fromkeys(self.chunks(), ours), {})
+            outcome = Outcome(dict.fromkeys(self.chunks(), ours), {}, set())
+        if self.keep and outcome.homeless:
+            elsewhere = outcome.below | self.taken
+            self.keep({chunk: kept for chunk, kept in outcome.homeless.items() if chunk not in elsewhere})
         self._flights.land(self, outcome)
 
     def _fetch(self) -> Outcome:
@@ -108,7 +144,7 @@ class FetchJob:
         if fetch.segment.packed:
             file = self.target.file if self.target else None
             present = [chunk for chunk in self.chunks() if file and file.word(chunk)]
-            outcome = Outcome({}, {})
+            outcome = Outcome({}, {}, set())
             for rest in without(fetch, present, range_bytes=fetch.size):
                 self._scatter(rest, outcome)
             return outcome
@@ -124,17 +160,16 @@ class FetchJob:
             except CorruptDataError as error:
                 outcome.errors[piece.chunk] = error
                 continue
-            stored = self._store(Run(piece.chunk, piece.offset, data, (word_of(data),)))
-            outcome.homeless.update(stored.homeless)
+            _add(outcome, self._store(Run(piece.chunk, piece.offset, data, (word_of(data),))))
 
     def _unpack(self, fetch: Fetch) -> Outcome:
         """A large sample that is compressed as a whole; of its chunks those that are absent."""
         data = unpacked(fetch, fetch.pieces[0], read(self._base, fetch))
-        outcome = Outcome({}, {})
+        outcome = Outcome({}, {}, set())
         for piece in fetch.pieces:
             if not (self.target and self.target.file.word(piece.chunk)):
                 part = data[piece.offset : piece.offset + CHUNK_BYTES]
-                outcome.homeless.update(self._store(Run(piece.chunk, piece.offset, part, (word_of(part),))).homeless)
+                _add(outcome, self._store(Run(piece.chunk, piece.offset, part, (word_of(part),))))
         return outcome
 
     def _store(self, run: Run) -> Outcome:
@@ -145,45 +180,67 @@ class FetchJob:
                 pass
             else:
                 return STORED
+        homeless: dict[int, Kept] = {}
         if len(run.words) == 1:
-            return Outcome({}, {run.chunk: (run.data, run.words[0])})
-        view, at = memoryview(run.data).cast("B"), 0
-        homeless: dict[int, tuple[Buffer, int]] = {}
-        for chunk, size, word in zip(self.chunks(), chunk_sizes(self.fetch), run.words, strict=True):
-            homeless[chunk] = (view[at : at + size], word)
-            at += size
-        return Outcome({}, homeless)
+            homeless[run.chunk] = Kept(run.data, run.words[0], len(memoryview(run.data)))
+        else:
+            view, at = memoryview(run.data).cast("B"), 0
+            for chunk, size, word in zip(self.chunks(), chunk_sizes(self.fetch), run.words, strict=True):
+                homeless[chunk] = Kept(view[at : at + size], word, size)
+                at += size
+        return Outcome({}, homeless, set(homeless) if self._store_below(run, list(homeless)) else set())
+
+    def _store_below(self, run: Run, chunks: list[int]) -> bool:
+        if self._below is None:
+            return False
+        try:
+            with self._below.holding(self.fetch.segment, create=True) as file:
+                assert file is not None  # it was to be created
+                if not all(map(file.word, chunks)):
+                    self._below.fill(file, run)
+        except LevelError:
+            return False
+        return True
 
     def chunks(self) -> list[int]:
         """Numbers of the chunks it fills, ascending."""
         return chunk_numbers(self.fetch)
 
     def _is_there(self) -> bool:
-        """Whether an earlier boot or keeper left the chunks, or a slower level has them."""
+        """Whether an earlier boot or keeper left the chunks."""
         if self.target is None:
             return False
         file = self.target.file
         if file.has_candidates:
             self.target.level.confirm(file, self.chunks())
-        if all(map(file.word, self.chunks())):  # now, or by another job that went on to these
-            return True
-        return self.nearer is not None and self._promote(self.target, self.nearer)
+        return all(map(file.word, self.chunks()))  # now, or by another job that went on to these
 
-    def _promote(self, target: Place, nearer: Place) -> bool:
-        """Copy the chunk from a slower level; a bad one is quarantined and fetched from the base."""
-        chunk = self.fetch.chunk
+    def _promote(self) -> Outcome | None:
+        """Copy the chunk from a slower level, if that has it; a bad one is quarantined and fetched from the base."""
+        nearer, chunk = self.nearer, self.fetch.chunk
+        if nearer is None:
+            return None
         nearer.level.confirm(nearer.file, [chunk])
-        if not nearer.file.word(chunk):
-            return False
+        word = nearer.file.word(chunk)
+        if not word:
+            return None
         try:
             data = nearer.file.read(chunk, nearer.level.reader)
-            target.level.fill(target.file, Run(chunk, self.fetch.offset, data, [nearer.file.word(chunk)]))
         except CorruptDataError:
             nearer.level.quarantine(nearer.file)
-            return False
+            return None
         except LevelError:
-            return False
-        return True
+            return None
+        outcome = self._store(Run(chunk, self.fetch.offset, data, [word]))
+        if not outcome.homeless:
+            return outcome
+        copy = Kept(bytes(data), word, len(data))  # the reader's buffer is used again
+        return Outcome({}, {chunk: copy}, {chunk})
+
+
+def _add(whole: Outcome, part: Outcome) -> None:
+    whole.homeless.update(part.homeless)
+    whole.below.update(part.below)
 
 
 def read(base: Base, fetch: Fetch) -> Buffer:
@@ -235,7 +292,7 @@ class Flights:
     def join(self, place: Place | None, chunks: NDArray[np.intp], plan: Planner, waiter: Waiter) -> Joined:
         """Wait for the absent ones of some chunks: with jobs under way where there are, with new ones for the rest.
 
-        An entry is stored before its job leaves the table, so what is in neither is absent.
+        An entry is stored or kept before its job leaves the table, so what is in neither is absent.
 
         Args:
             place: where the chunks belong; None: nowhere, then all are absent and nothing is shared.

@@ -6,21 +6,24 @@ A plan lives as long as the connection that registered it, and stays within its 
 from __future__ import annotations
 
 import abc
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from swingby.core.epoch import ORDERS, Draw, make_order
 from swingby.core.manifest.packs import row_sizes
-from swingby.core.order import Share, step_count, step_positions
+from swingby.core.order import Share, consumed_positions, step_count, step_positions
 from swingby.core.selection import dataset_digest
 from swingby.errors import ProtocolError
-from swingby.keeper.protocol import INDICES_WAITING_MAX
+from swingby.keeper.protocol import INDICES_WAITING_MAX, Selection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from swingby.core.epoch import Order
     from swingby.keeper.protocol import Follow, Plan
     from swingby.keeper.sources import Source
 
@@ -34,10 +37,17 @@ class Walk(abc.ABC):
     Args:
         source: that is read.
         ahead_bytes_max: fetched and not consumed.
+        filters, selection: what of the source; the latter as indices, None: all.
     """
 
-    def __init__(self, source: Source, ahead_bytes_max: int) -> None:
+    def __init__(
+        self, source: Source, ahead_bytes_max: int, filters: Selection, selection: NDArray[np.int64] | None
+    ) -> None:
         self.source = source
+        self.selection = selection
+        self.selection_name = msgspec.msgpack.encode(filters)
+        self.position = 0  # how many samples, of all ranks, are consumed
+        self._began = (time.monotonic(), 0)  # and the position then
         self._ahead_bytes_max = ahead_bytes_max
         self._ahead: deque[tuple[int, int]] = deque()  # where a block ends, in the plan's own units, and its bytes
         self._ahead_bytes = 0
@@ -48,18 +58,30 @@ class Walk(abc.ABC):
         """Whether all that is known has been asked for."""
 
     @property
-    def has_room(self) -> bool:
-        """Whether more may be fetched ahead."""
-        return not self.is_over and self._ahead_bytes < self._ahead_bytes_max
+    def walked(self) -> int:
+        """The mark at which the last block ends."""
+        return self._ahead[-1][0] if self._ahead else 0
+
+    def has_room(self, bytes_max: int) -> bool:
+        """Whether more may be fetched ahead, where the keeper allows so much."""
+        return not self.is_over and self._ahead_bytes < min(bytes_max, self._ahead_bytes_max)
 
     def advance(self, mark: int) -> None:
         """What ends at or before this mark is consumed; a reader that overtook the walk takes it along."""
         while self._ahead and self._ahead[0][0] <= mark:
             self._ahead_bytes -= self._ahead.popleft()[1]
 
+    def seconds_a_position(self, now: float) -> float:
+        """How long a sample took so far, on the whole; a job that stands still gets slower and slower."""
+        return (now - self._began[0]) / max(1, self.position - self._began[1])
+
     @abc.abstractmethod
-    def next_block(self) -> NDArray[np.int64]:
-        """Indices of the next samples, about 512."""
+    def next_block(self, bytes_max: int) -> NDArray[np.int64]:
+        """Indices of the next samples: about 512, or as many as are about so many bytes; at least one step."""
+
+    def _samples_max(self, bytes_max: int) -> int:
+        manifest = self.source.manifest
+        return max(1, min(BLOCK_SAMPLES, bytes_max * len(manifest) // max(1, manifest.data_bytes)))
 
     def _note(self, mark: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Count a block that ends at a mark."""
@@ -81,13 +103,16 @@ class EpochPlan(Walk):
         batch_size, rank, world_size, _, first = message.share
         if batch_size < 1 or not 0 <= rank < world_size or first < 0 or message.order not in ORDERS:
             raise ProtocolError(f"there is no such part of an epoch: {message.share} of order {message.order!r}")
-        super().__init__(source, message.ahead_bytes_max)
-        self._selection = selection
+        super().__init__(source, message.ahead_bytes_max, message.selection, selection)
         self._count = len(source.manifest) if selection is None else len(selection)
         self._share = Share(*message.share)
         self._steps = step_count(self._count, self._share)
         digest = dataset_digest(message.digest, message.selection.include, message.selection.exclude)
-        self._order = make_order(message.order, source.manifest, selection, Draw(message.seed, message.epoch, digest))
+        self._kind = message.order
+        self._draw = Draw(message.seed, message.epoch, digest)
+        self.order = make_order(message.order, source.manifest, selection, self._draw)
+        self.position = first
+        self._began = (self._began[0], first)
         self._next_step = 0
 
     @property
@@ -95,23 +120,29 @@ class EpochPlan(Walk):
         """See `Walk`."""
         return self._next_step >= self._steps
 
+    def next_order(self) -> Order | None:
+        """Of the epoch that is likely to follow."""
+        draw = self._draw._replace(epoch=self._draw.epoch + 1)
+        return make_order(self._kind, self.source.manifest, self.selection, draw)
+
     def advance(self, mark: int) -> None:
         """See `Walk`: steps below `mark` are consumed."""
         self._next_step = max(self._next_step, mark)
+        self.position = max(self.position, consumed_positions(self._count, self._share, min(mark, self._steps)))
         super().advance(mark)
 
-    def next_block(self) -> NDArray[np.int64]:
+    def next_block(self, bytes_max: int) -> NDArray[np.int64]:
         """See `Walk`."""
-        parts = []
-        samples = 0
-        while samples < BLOCK_SAMPLES and not self.is_over:
+        parts: list[NDArray[np.int64]] = []
+        wanted = self._samples_max(bytes_max)
+        while wanted > 0 and not self.is_over:
             start, stop = step_positions(self._count, self._share, self._next_step)
             parts.append(np.arange(start, stop))
-            samples += stop - start
+            wanted -= stop - start
             self._next_step += 1
         positions = np.concatenate(parts)
-        chosen = self._order.take(positions) if self._order else positions
-        indices = chosen if self._selection is None else self._selection[chosen]
+        chosen = self.order.take(positions) if self.order else positions
+        indices = chosen if self.selection is None else self.selection[chosen]
         return self._note(self._next_step, indices)
 
 
@@ -119,7 +150,7 @@ class GivenPlan(Walk):
     """Indices as the client hands them over, for orders that the keeper does not know. Its marks are samples."""
 
     def __init__(self, source: Source, message: Follow) -> None:
-        super().__init__(source, message.ahead_bytes_max)
+        super().__init__(source, message.ahead_bytes_max, Selection(), None)
         self._waiting: deque[NDArray[np.int64]] = deque()
         self._known = self._asked = 0
 
@@ -145,13 +176,14 @@ class GivenPlan(Walk):
 
     def advance(self, mark: int) -> None:
         """See `Walk`: so many samples of all that were given are consumed."""
+        self.position = max(self.position, mark)
         while self._waiting and self._asked < mark:
             self._take(mark - self._asked)
         super().advance(mark)
 
-    def next_block(self) -> NDArray[np.int64]:
+    def next_block(self, bytes_max: int) -> NDArray[np.int64]:
         """See `Walk`."""
-        indices = self._take(BLOCK_SAMPLES)
+        indices = self._take(self._samples_max(bytes_max))
         return self._note(self._asked, indices)
 
     def _take(self, count: int) -> NDArray[np.int64]:

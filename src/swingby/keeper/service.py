@@ -19,6 +19,7 @@ from swingby.errors import KeeperError, ProtocolError, SwingbyError
 from swingby.keeper import frames, protocol
 from swingby.keeper.answers import Answer
 from swingby.keeper.control import Control, is_on_memory
+from swingby.keeper.outlook import Outlook
 from swingby.keeper.pins import Pins
 from swingby.keeper.planner import Planner
 from swingby.keeper.plans import EpochPlan, GivenPlan
@@ -83,7 +84,11 @@ class Keeper:
         self.upkeep = Upkeep(engine.levels, self._is_busy, self._each_round, engine.clean)
         self.supply = Supply(engine.levels, burst_pool, self.upkeep.note_filled)
         self.sources = Sources(engine.bases, engine.store, settings.listing, settings.scope, self.upkeep.move)
-        self.planner = Planner(self.supply, lambda source: is_on_memory(source, engine.levels))
+        self._operations = ThreadPoolExecutor(OPERATIONS_MAX, "swingby-operation")
+        outlook = Outlook(self._operations.submit)
+        for level in filter(None, engine.levels):
+            level.foresee(outlook.forecast)
+        self.planner = Planner(self.supply, outlook, lambda source: is_on_memory(source, engine.levels))
         self.pins = Pins(engine.levels)
         self.control = Control(self)
         self.ranges = RangeReader(self.sources, self.supply, lambda: self.control.burst_seconds)
@@ -91,7 +96,6 @@ class Keeper:
         self.server: Server | None = None
         self.started_at = time.time()
         self._burst_pool = burst_pool
-        self._operations = ThreadPoolExecutor(OPERATIONS_MAX, "swingby-operation")
         self._answers: set[Answer] = set()
         self._answers_lock = threading.Lock()
         self._handlers: dict[type, Callable[[Connection, Any], None]] = {

@@ -8,20 +8,22 @@ Threads: `begin` from any; waiters run in the pools' threads.
 
 from __future__ import annotations
 
+import functools
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from swingby.core.segment import CHUNK_BYTES
 from swingby.errors import CorruptDataError, LevelError
-from swingby.keeper.flights import STORED, FetchJob, Flights, Outcome, Place
+from swingby.keeper.flights import STORED, FetchJob, Flights, Outcome, Place, Target
 from swingby.keeper.lookups import Lookups
+from swingby.keeper.stash import Kept, Stash
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     import numpy as np
     from numpy.typing import NDArray
-    from typing_extensions import Buffer
 
     from swingby.errors import SwingbyError
     from swingby.keeper.bases import OpenBase
@@ -29,7 +31,12 @@ if TYPE_CHECKING:
     from swingby.keeper.wanted import Wanted
     from swingby.levels.level import Level
 
+STASH_BYTES_MIN = 16 << 20
+STASH_PART = 32  # of the memory level's budget: one part
 LOOSE_BYTES_MAX = 256 << 20  # handed over in one answer; larger objects are asked for by range
+
+
+Keep = Callable[[bytes, "dict[int, Kept]"], None]
 
 
 class Levels(NamedTuple):
@@ -46,30 +53,33 @@ class Part:
         wanted: the chunks.
         kind: "memory", "burst", "direct", "loose" or "range".
         place: the level's file, held.
+        nearer: the slower level's file, where it has one; held.
+        below: the slower level, for what the place refuses.
         homeless: bytes that found no place, by chunk, with their word.
         errors: by chunk.
         fetched_bytes: read from the base for it.
     """
 
-    def __init__(self, wanted: Wanted, kind: str, place: Place | None, nearer: Place | None) -> None:
+    def __init__(self, wanted: Wanted, kind: str, target: Target, nearer: Place | None = None) -> None:
         self.wanted = wanted
         self.kind = kind
-        self.place = place
+        self.place, self.below = target
         self.nearer = nearer
-        self.homeless: dict[int, tuple[Buffer, int]] = {}
+        self.homeless: dict[int, Kept] = {}
         self.errors: dict[int, SwingbyError] = {}
 
     def plan(self, absent: list[int], base: OpenBase) -> list[FetchJob]:
         """Jobs for absent chunks; those that a nearer place may have go one by one."""
+        target = Target(self.place, self.below)
         if self.nearer is None:
             fetches = self.wanted.fetches(absent, base.range_bytes)
-            return [FetchJob(fetch, base.base, self.place) for fetch in fetches]
+            return [FetchJob(fetch, base.base, target) for fetch in fetches]
         file = self.nearer.file
         near = [chunk for chunk in absent if file.may_have(chunk)]
         far = [chunk for chunk in absent if not file.may_have(chunk)]
         single = [fetch for chunk in near for fetch in self.wanted.fetches([chunk], CHUNK_BYTES)]
-        jobs = [FetchJob(fetch, base.base, self.place, self.nearer) for fetch in single]
-        return jobs + [FetchJob(fetch, base.base, self.place) for fetch in self.wanted.fetches(far, base.range_bytes)]
+        jobs = [FetchJob(fetch, base.base, target, self.nearer) for fetch in single]
+        return jobs + [FetchJob(fetch, base.base, target) for fetch in self.wanted.fetches(far, base.range_bytes)]
 
     def record(self, outcome: Outcome, *, takes_bytes: bool) -> None:
         """Keep what became of a job, which may have been for others too."""
@@ -78,7 +88,7 @@ class Part:
         ours = set(self.wanted.chunks.tolist())
         self.errors |= {chunk: error for chunk, error in outcome.errors.items() if chunk in ours}
         if takes_bytes:
-            self.homeless |= {chunk: found for chunk, found in outcome.homeless.items() if chunk in ours}
+            self.homeless |= {chunk: kept for chunk, kept in outcome.homeless.items() if chunk in ours}
 
 
 class Request:
@@ -125,21 +135,29 @@ class Supply:
 
     Attributes:
         lookups: what readers found on the levels.
+        stash: what was fetched ahead and no level admitted.
     """
 
     def __init__(self, levels: Levels, burst_pool: Pool, on_filled: Callable[[Part], None]) -> None:
         self.levels = levels
         self.lookups = Lookups()
+        self.stash = Stash(stash_bytes(levels.memory))
         self._flights = Flights()
         self._burst_pool = burst_pool
         self._on_filled = on_filled
 
     def begin(
-        self, base: OpenBase, wants: Iterable[Wanted], on_done: Callable[[Request], None], *, urgent: bool
+        self,
+        base: OpenBase,
+        wants: Iterable[Wanted],
+        on_done: Callable[[Request], None],
+        *,
+        urgent: bool,
+        keep: Keep | None = None,
     ) -> Request:
         """Start making chunks present; `on_done` is called when they are, perhaps before this returns.
 
-        Not urgent means ahead of use: what no level admits is left alone.
+        Not urgent means ahead of use: what no level admits is given to `keep` as (segment id, chunks), or left alone.
         """
         request = Request([self._choose(base, wanted) for wanted in wants], on_done)
         asks_burst = self.levels.burst is not None and not base.is_near
@@ -151,7 +169,7 @@ class Supply:
             if urgent:
                 self.lookups.count(part, absent, asks_burst=asks_burst)
             if len(absent) and (part.place or (part.kind == "loose" and urgent)):
-                self._fetch(base, part, request, urgent=urgent)
+                self._fetch(base, part, absent, (request, None if urgent else keep or _leave))
         request.finish()
         return request
 
@@ -181,39 +199,69 @@ class Supply:
                 finally:
                     level.release(place.file)
 
-    def _fetch(self, base: OpenBase, part: Part, request: Request, *, urgent: bool) -> None:
-        chunks = part.wanted.chunks
+    def _fetch(self, base: OpenBase, part: Part, chunks: NDArray[np.intp], asked: tuple[Request, Keep | None]) -> None:
+        request, keep = asked
 
         def landed(job: FetchJob, outcome: Outcome) -> None:
             del job
-            part.record(outcome, takes_bytes=urgent)  # ahead of use nobody takes bytes that found no place
+            part.record(outcome, takes_bytes=keep is None)
+            if keep is None and outcome.homeless and part.place:
+                self.stash.note_served(part.wanted.segment.id, outcome.homeless)
             request.finish()
 
         request.expect(len(chunks))
-        joined = self._flights.join(part.place, chunks, lambda rest: part.plan(rest, base), landed)
+        joined = self._flights.join(part.place, chunks, lambda rest: self._jobs(base, part, rest, keep), landed)
         request.finish(len(chunks) - len(joined.new) - len(joined.joined))
         for pool, is_near in ((self._burst_pool, True), (base.pool, False)):
             jobs = [job for job in joined.new if bool(job.nearer) is is_near]
-            if urgent:
+            if keep is None:
+                for job in joined.joined:
+                    job.taken.update(chunks.tolist())
                 jobs += [job for job in joined.joined if not job.started and bool(job.nearer) is is_near]
             if jobs:
-                pool.submit(jobs, urgent=urgent)
+                pool.submit(jobs, urgent=keep is None)
         if joined.new and part.kind == "memory" and not base.is_near:
             self._on_filled(part)
+
+    def _jobs(self, base: OpenBase, part: Part, absent: list[int], keep: Keep | None) -> list[FetchJob]:
+        """Jobs for chunks that nobody fetches; a reader takes what is in the stash."""
+        identity = part.wanted.segment.id
+        if keep:
+            jobs = part.plan(self.stash.unserved(identity, absent), base)
+            for job in jobs:
+                job.keep = functools.partial(keep, identity)
+            return jobs
+        kept = self.stash.take(identity, absent)
+        part.homeless |= kept
+        return part.plan([chunk for chunk in absent if chunk not in kept], base)
 
     def _choose(self, base: OpenBase, wanted: Wanted) -> Part:
         memory, burst = self.levels
         segment = wanted.segment
         if memory and memory.admits(segment) and (place := _acquire(memory, wanted, create=True)):
             nearer = _acquire(burst, wanted, create=False) if burst and burst.has(segment.id) else None
-            return Part(wanted, "memory", place, nearer)
+            below = burst if burst and burst.admits(segment) and not base.is_near else None
+            return Part(wanted, "memory", Target(place, below), nearer)
         if burst and (burst.has(segment.id) or (burst.admits(segment) and not base.is_near)):
             place = _acquire(burst, wanted, create=not base.is_near)
             if place:
-                return Part(wanted, "burst", place, None)
+                return Part(wanted, "burst", Target(place))
         if base.base.local:
-            return Part(wanted, "direct", None, None)
-        return Part(wanted, "loose" if wanted.size_bytes <= LOOSE_BYTES_MAX else "range", None, None)
+            return Part(wanted, "direct", Target(None))
+        return Part(wanted, "loose" if wanted.size_bytes <= LOOSE_BYTES_MAX else "range", Target(None))
+
+
+def stash_bytes(memory: Level | None) -> int:
+    """How much may be held that was fetched ahead and not admitted."""
+    if memory is None:
+        return 0
+    budget = memory.options.budget_bytes
+    return min(budget // 4, max(STASH_BYTES_MIN, budget // STASH_PART))
+
+
+def _leave(segment: bytes, chunks: dict[int, Kept]) -> None:
+    """Nobody keeps what was fetched ahead and not admitted."""
+    del segment, chunks
 
 
 def _acquire(level: Level, wanted: Wanted, *, create: bool) -> Place | None:

@@ -1,4 +1,4 @@
-"""A level that holds segments: a directory of pairs, a budget, and a policy.
+"""A level that holds segments: a directory of pairs, a budget, and a policy of eviction.
 
 The directory is the index: names tell segment and generation, and a pair is opened and checked when it is first used, so starting
 with many costs little. What cannot be used is dropped, or set aside if another release may read it.
@@ -11,30 +11,28 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import threading
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from swingby.errors import FormatError, LevelError
 from swingby.levels import segment_file
+from swingby.levels.directory import Aside, scan
+from swingby.levels.foreseen import Foreseen
 from swingby.levels.map_file import UnknownFormatError
-from swingby.levels.segment_file import PAGE_BYTES, Run, SegmentFile, file_name
+from swingby.levels.segment_file import PAGE_BYTES, Run, SegmentFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from swingby.core.segment import Segment
     from swingby.levels.block_reader import BlockReader
-    from swingby.levels.policy import Policy
+    from swingby.levels.foreseen import Forecast
     from swingby.levels.room import Room
 
 OPEN_FILES_MAX = 4096  # pairs, two descriptors each
 ROOM_STEP_BYTES = 64 << 20  # written before the room is measured again; where less is free, a quarter of that
 CONFIRMED_AHEAD_BYTES = 1 << 20  # on a mapped level, beside what is asked for: 0.1 ms there, instead of a job each
-ASIDE = "aside"
-
-_NAME = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{16})(\.seg|\.map|\.was|\.map\.tmp)")
 
 
 class LevelOptions(NamedTuple):
@@ -71,30 +69,33 @@ class Level:
 
     Args:
         options: name, directory, budget, boot.
-        policy: decides who leaves.
         room: what the place can still take.
         reader: reads the segments' bytes.
     """
 
-    def __init__(self, options: LevelOptions, policy: Policy, room: Room, reader: BlockReader) -> None:
+    def __init__(self, options: LevelOptions, room: Room, reader: BlockReader) -> None:
         self.options = options
         self.name = options.name
         self.reader = reader
-        self._policy = policy
+        self._policy = Foreseen(options.budget_bytes)
         self._room = room
         self._lock = threading.RLock()
-        self._names: dict[bytes, str] = {}  # segment id -> common part of the pair's names
         self._sizes: dict[bytes, int] = {}  # of pairs whose size is known
         self._open: OrderedDict[bytes, SegmentFile] = OrderedDict()
         self._known: set[str] = set()  # names of pairs that this keeper made or opened, where they are mapped
         self._pins: Counter[bytes] = Counter()
+        self._grown: set[bytes] = set()  # filled since their size was measured
+        self._writing: Counter[bytes] = Counter()  # being filled now
         self._used_bytes = 0
         self._room_bytes = 0
+        self.reserved_bytes = 0  # of the budget, for what is handed over without coming in
         self._evicted = self._filled_bytes = self._bad_chunks = 0
         self.on_evict: Callable[[], None] = lambda: None
         os.makedirs(options.directory, mode=0o700, exist_ok=True)
-        self._left_over = self._scan()
-        self._aside = self._scan_aside()  # names of pairs of another format, and their bytes; they count as used
+        self._names, self._left_over = scan(options.directory)  # common parts of the pairs' names, by segment id
+        for identity in self._names:
+            self._policy.add(identity)
+        self._aside = Aside(options.directory)  # counts as used
 
     # -- using segments ------------------------------------------------------------------------------------------------
 
@@ -146,10 +147,12 @@ class Level:
         size = len(memoryview(run.data))
         pages = -(-size // PAGE_BYTES) * PAGE_BYTES
         with self._lock:
-            self._make_room(pages)
+            self._make_room(pages, file.segment.id)
             self._used_bytes += pages
             self._room_bytes -= pages
             self._filled_bytes += size
+            self._grown.add(file.segment.id)
+            self._writing[file.segment.id] += 1
             self._sizes[file.segment.id] = self._sizes.get(file.segment.id, 0) + pages
         try:
             file.write(run)
@@ -157,8 +160,13 @@ class Level:
             with self._lock:
                 self._room_bytes = 0
                 if self._sizes.get(file.segment.id):
-                    self._set_size(file.segment.id, self._sizes[file.segment.id] - pages)
+                    self._set_size(file.segment.id, max(0, self._sizes[file.segment.id] - pages))
             raise
+        finally:
+            with self._lock:
+                self._writing[file.segment.id] -= 1
+                if not self._writing[file.segment.id]:
+                    del self._writing[file.segment.id]
         if file.is_found:  # it may have had pages there that no entry told of
             with self._lock:
                 if self._open.get(file.segment.id) is file:
@@ -181,6 +189,10 @@ class Level:
         """Whether a segment is open here with every chunk present."""
         file = self._open.get(identity)
         return file is not None and file.is_complete
+
+    def foresee(self, forecast: Callable[[], Forecast | None]) -> None:
+        """Evict by what live plans foretell from now on."""
+        self._policy.forecast = forecast
 
     # -- leaving -------------------------------------------------------------------------------------------------------
 
@@ -210,17 +222,20 @@ class Level:
             if self._open.get(file.segment.id) is file:
                 self._retire(file.segment.id)
 
-    def next_victim(self) -> bytes | None:
-        """Who would be evicted next."""
+    def holds_back(self, segment: Segment, size: int) -> bool:
+        """Whether so many more bytes of a segment would be refused, because nothing may leave for them."""
         with self._lock:
-            return self._policy.victim(self._may_leave)
+            if not self._lacks(size):
+                return False
+            return self._policy.victim(segment.id, self._sizes, self._may_leave) is None
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
     def counts(self) -> LevelCounts:
         """What it holds and did."""
         with self._lock:
-            return LevelCounts(self._used_bytes, len(self._names), self._evicted, self._filled_bytes, self._bad_chunks)
+            used = self._used_bytes + self._aside.used_bytes
+            return LevelCounts(used, len(self._names), self._evicted, self._filled_bytes, self._bad_chunks)
 
     def identities(self) -> list[bytes]:
         """Ids of all segments here."""
@@ -259,35 +274,6 @@ class Level:
 
     # -- inside, under the lock ----------------------------------------------------------------------------------------
 
-    def _scan(self) -> list[str]:
-        """Read the directory; return names that make no pair."""
-        suffixes: dict[tuple[str, str], list[str]] = {}
-        strays = []
-        for name in os.listdir(self.options.directory):
-            match = _NAME.fullmatch(name)
-            if match:
-                suffixes.setdefault((match[1], match[2]), []).append(match[3])
-            elif name.endswith(segment_file.TEMPORARY_SUFFIX):
-                strays.append(name)
-        for (identity, generation), found in suffixes.items():
-            key = bytes.fromhex(identity)
-            if {".seg", ".map"} <= set(found) and key not in self._names:
-                self._names[key] = file_name(key, int(generation, 16))
-                self._policy.add(key)
-                strays += [f"{identity}.{generation}{one}" for one in found if one == ".map.tmp"]
-            else:
-                strays += [f"{identity}.{generation}{one}" for one in found]
-        return strays
-
-    def _scan_aside(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        with contextlib.suppress(FileNotFoundError):
-            for entry in os.scandir(os.path.join(self.options.directory, ASIDE)):
-                name = entry.name.rpartition(".")[0]
-                found[name] = found.get(name, 0) + entry.stat().st_blocks * 512
-        self._used_bytes += sum(found.values())
-        return found
-
     def _reopen(self, segment: Segment) -> SegmentFile | None:
         file = self._reopen_id(segment.id)
         if file and file.segment != segment:
@@ -304,7 +290,8 @@ class Level:
             is_trusted = not self.options.is_mapped or name in self._known
             file = SegmentFile.open(path, self.options.boot_id, is_trusted=is_trusted)
         except UnknownFormatError:
-            self._set_aside(identity, name)
+            self._forget(identity)
+            self._aside.put(name)
             return None
         except (FormatError, LevelError):
             self._forget(identity)
@@ -326,19 +313,32 @@ class Level:
                     del self._open[identity]
                     break
 
-    def _make_room(self, size: int) -> None:
-        while self._used_bytes + size > self.options.budget_bytes:
-            if not self._drop_aside():
-                self._evict_next()
+    def _make_room(self, size: int, incoming: bytes) -> None:
+        while self._lacks(size):
+            if not self._aside.drop():
+                self._evict_for(incoming)
         if self._room_left(size) < size:
             # Evicting frees nothing that a client still maps; one victim a fill keeps the rest of the level alive.
-            if not self._drop_aside():
-                self._evict_next()
+            if not self._aside.drop():
+                self._evict_for(incoming)
             if self._room_left(size) < size:
                 raise LevelError(f"there is no room left for level {self.name}", level=self.name)
 
-    def _evict_next(self) -> None:
-        victim = self._policy.victim(self._may_leave)
+    def _lacks(self, size: int) -> bool:
+        """Whether the budget has no room for so much; what fills are counted as is measured before it is believed."""
+        if self._taken() + size <= self.options.budget_bytes:
+            return False
+        for identity in self._grown - self._writing.keys():
+            if file := self._open.get(identity):
+                self._set_size(identity, file.taken_bytes())
+        self._grown &= self._writing.keys()
+        return self._taken() + size > self.options.budget_bytes
+
+    def _taken(self) -> int:
+        return self._used_bytes + self._aside.used_bytes + self.reserved_bytes
+
+    def _evict_for(self, incoming: bytes) -> None:
+        victim = self._policy.victim(incoming, self._sizes, self._may_leave)
         if victim is None:
             raise LevelError(f"level {self.name} is full and nothing may leave", level=self.name)
         self._retire(victim)
@@ -377,24 +377,3 @@ class Level:
     def _set_size(self, identity: bytes, size: int) -> None:
         self._used_bytes += size - self._sizes.get(identity, 0)
         self._sizes[identity] = size
-
-    def _set_aside(self, identity: bytes, name: str) -> None:
-        """Keep a pair of another format, which another release may read, for as long as its room is not needed."""
-        folder = os.path.join(self.options.directory, ASIDE)
-        self._forget(identity)
-        self._aside[name] = 0
-        with contextlib.suppress(OSError):
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            for suffix in (segment_file.SEGMENT_SUFFIX, segment_file.MAP_SUFFIX):
-                os.rename(os.path.join(self.options.directory, name + suffix), os.path.join(folder, name + suffix))
-                self._aside[name] += os.stat(os.path.join(folder, name + suffix)).st_blocks * 512
-        self._used_bytes += self._aside[name]
-
-    def _drop_aside(self) -> bool:
-        """Remove what was set aside first; False where there is nothing."""
-        if not self._aside:
-            return False
-        name = next(iter(self._aside))
-        self._used_bytes -= self._aside.pop(name)
-        segment_file.unlink_pair(os.path.join(self.options.directory, ASIDE, name))
-        return True

@@ -21,16 +21,17 @@ from swingby.errors import (
     ManifestNotFoundError,
     ProtocolError,
 )
-from swingby.keeper.flights import FetchJob, Flights, Place
+from swingby.keeper.flights import FetchJob, Flights, Place, Target
 from swingby.keeper.manifests import ASIDE_FILES_MAX, ManifestStore
+from swingby.keeper.outlook import Outlook
 from swingby.keeper.planner import Planner
 from swingby.keeper.plans import EpochPlan, GivenPlan
 from swingby.keeper.pool import Pool
 from swingby.keeper.protocol import INDICES_WAITING_MAX, Follow, Plan, Selection
 from swingby.keeper.sources import Source
+from swingby.keeper.supply import Levels, Supply
 from swingby.levels.block_reader import BlockReader
 from swingby.levels.level import Level, LevelOptions
-from swingby.levels.policy import Sieve
 from swingby.levels.segment_file import Run
 from swingby.testing.faulty_base import Faults, FaultyBase
 from swingby.testing.memory_base import MemoryBase
@@ -127,7 +128,7 @@ class Room:
 
 @pytest.fixture
 def place(tmp_path):
-    level = Level(LevelOptions("memory", str(tmp_path), 1 << 30, bytes(16)), Sieve(), Room(), BlockReader(direct=False))
+    level = Level(LevelOptions("memory", str(tmp_path), 1 << 30, bytes(16)), Room(), BlockReader(direct=False))
     return Place(level, level.acquire(SEGMENT, create=True))
 
 
@@ -140,7 +141,7 @@ def test_a_chunk_is_fetched_once_for_all_who_wait(place):
     flights, told = Flights(), []
 
     def plan(absent):
-        return [FetchJob(fetch_of(chunk, base), base, place) for chunk in absent]
+        return [FetchJob(fetch_of(chunk, base), base, Target(place)) for chunk in absent]
 
     first = flights.join(place, np.array([0, 1]), plan, lambda job, outcome: told.append(("first", job.fetch.chunk)))
     second = flights.join(place, np.array([1, 2]), plan, lambda job, outcome: told.append(("second", job.fetch.chunk)))
@@ -159,7 +160,7 @@ def test_waiters_are_released_when_the_fetch_fails(place):
     faulty = FaultyBase(MemoryBase({b"a": b"hello"}), Faults())
 
     def job_of(absent):
-        return [FetchJob(fetch_of(0, faulty), faulty, place)]
+        return [FetchJob(fetch_of(0, faulty), faulty, Target(place))]
 
     flights, told = Flights(), []
     joined = flights.join(place, np.array([0]), job_of, lambda job, outcome: told.append(outcome.errors.get(0)))
@@ -181,7 +182,10 @@ def test_a_body_shorter_than_its_version_is_never_stored(place):
     faulty = FaultyBase(base, Faults(shorten=1.0))
     told = []
     joined = Flights().join(
-        place, np.array([0]), lambda _: [FetchJob(fetch, faulty, place)], lambda _, outcome: told.append(outcome)
+        place,
+        np.array([0]),
+        lambda _: [FetchJob(fetch, faulty, Target(place))],
+        lambda _, outcome: told.append(outcome),
     )
     joined.new[0].run()
     assert isinstance(told[0].errors[0], CorruptDataError)
@@ -192,7 +196,7 @@ def test_a_body_shorter_than_its_version_is_never_stored(place):
 def test_chunks_that_an_earlier_keeper_left_are_confirmed_and_not_fetched_again(tmp_path):
     def level():
         options = LevelOptions("memory", str(tmp_path), 1 << 30, bytes(16), is_mapped=True)
-        return Level(options, Sieve(), Room(), BlockReader(direct=False))
+        return Level(options, Room(), BlockReader(direct=False))
 
     base = MemoryBase({b"a": b"hello"})
     earlier = level()
@@ -208,7 +212,7 @@ def test_chunks_that_an_earlier_keeper_left_are_confirmed_and_not_fetched_again(
     joined = flights.join(
         place,
         np.array([0, 1]),
-        lambda absent: [FetchJob(fetch_of(chunk, base), faulty, place) for chunk in absent],
+        lambda absent: [FetchJob(fetch_of(chunk, base), faulty, Target(place)) for chunk in absent],
         lambda _, outcome: told.append(outcome.errors.get(0)),
     )
     for job in joined.new:  # the first confirms both
@@ -222,10 +226,10 @@ def test_bytes_that_find_no_room_are_handed_to_the_waiter(place, monkeypatch):
     told = []
     fetch = fetch_of(0, base)
     joined = Flights().join(
-        place, np.array([0]), lambda _: [FetchJob(fetch, base, place)], lambda _, outcome: told.append(outcome)
+        place, np.array([0]), lambda _: [FetchJob(fetch, base, Target(place))], lambda _, outcome: told.append(outcome)
     )
     joined.new[0].run()
-    assert (told[0].errors, told[0].homeless) == ({}, {0: (b"hello", word_of(b"hello"))})
+    assert (told[0].errors, told[0].homeless) == ({}, {0: (b"hello", word_of(b"hello"), 5)})
 
 
 # -- saved manifests ---------------------------------------------------------------------------------------------------
@@ -347,23 +351,23 @@ def test_a_plan_walks_its_ranks_part_of_the_order_within_its_bytes(tmp_path):
     plans = [plan_over(store, 2000, share=(8, rank, 2, False, 0), ahead_bytes_max=6000) for rank in (0, 1)]
     for plan in plans:
         while not plan.is_over:
-            assert plan.has_room
-            block = plan.next_block()
+            assert plan.has_room(1 << 60)
+            block = plan.next_block(1 << 30)
             walked += block.tolist()
             assert len(block) <= 520
-            if not plan.is_over and not plan.has_room:
+            if not plan.is_over and not plan.has_room(1 << 60):
                 plan.advance(plan._next_step)
     assert sorted(walked) == list(range(2000))
 
 
 def test_a_plan_waits_for_its_reader_and_a_reader_may_overtake_it(tmp_path):
     plan = plan_over(ManifestStore(str(tmp_path), 8), 5000, ahead_bytes_max=5000)
-    first = plan.next_block()
-    assert not plan.has_room
+    first = plan.next_block(1 << 30)
+    assert not plan.has_room(1 << 60)
     plan.advance(10)
-    assert not plan.has_room
+    assert not plan.has_room(1 << 60)
     plan.advance(len(first) // 8)
-    assert plan.has_room
+    assert plan.has_room(1 << 60)
     plan.advance(300)
     assert plan._next_step == 300
 
@@ -371,7 +375,7 @@ def test_a_plan_waits_for_its_reader_and_a_reader_may_overtake_it(tmp_path):
 def test_a_plan_of_a_selection_walks_the_selected(tmp_path):
     chosen = np.arange(0, 1000, 10)
     plan = plan_over(ManifestStore(str(tmp_path), 8), 1000, chosen, share=(8, 0, 1, False, 0))
-    assert set(plan.next_block().tolist()) == set(chosen.tolist())
+    assert set(plan.next_block(1 << 30).tolist()) == set(chosen.tolist())
 
 
 def given_plan(tmp_path, count, ahead_bytes_max):
@@ -388,9 +392,9 @@ def test_a_given_plan_walks_what_it_is_given_within_its_bytes(tmp_path):
         plan.append(part)
     walked = []
     while not plan.is_over:
-        assert plan.has_room
-        walked += plan.next_block().tolist()
-        if not plan.has_room:
+        assert plan.has_room(1 << 60)
+        walked += plan.next_block(1 << 30).tolist()
+        if not plan.has_room(1 << 60):
             plan.advance(len(walked))
     assert walked == np.concatenate(given).tolist()
 
@@ -399,7 +403,7 @@ def test_a_reader_overtakes_a_given_plan(tmp_path):
     plan = given_plan(tmp_path, 2000, 6000)
     plan.append(np.arange(1000))
     plan.advance(700)
-    assert plan.next_block().tolist() == list(range(700, 1000))
+    assert plan.next_block(1 << 30).tolist() == list(range(700, 1000))
     plan.advance(5000)
     assert plan.is_over
     assert not plan._ahead_bytes
@@ -436,14 +440,13 @@ def test_a_plan_that_makes_no_sense_is_refused(tmp_path, fields):
 def test_a_plan_that_cannot_be_walked_stops_no_other(tmp_path):
     walked = []
 
-    class Walked:
-        def begin(self, base, wants, on_done, *, urgent):
-            del base, on_done, urgent
+    class Walked(Supply):
+        def begin(self, base, wants, on_done, **_):
             walked.append(len(wants))
 
     bad = plan_over(ManifestStore(str(tmp_path), 8), 100)
-    bad._selection = np.array([5])
-    planner = Planner(Walked(), lambda source: False)
+    bad.selection = np.array([5])
+    planner = Planner(Walked(Levels(None, None), None, None), Outlook(lambda work: work()), lambda source: False)
     planner.add(1, bad)
     planner.add(2, plan_over(ManifestStore(str(tmp_path), 8), 100))
     await_true(lambda: walked)

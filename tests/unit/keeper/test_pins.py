@@ -17,16 +17,16 @@ from swingby.keeper.protocol import Lease
 from swingby.keeper.supply import Levels
 from swingby.levels.block_reader import BlockReader
 from swingby.levels.level import Level, LevelOptions
-from swingby.levels.policy import Sieve
 from swingby.levels.room import DiskRoom
 from swingby.levels.segment_file import Run
+from swingby.levels.sieve import Sieve
 
 BUDGET = 100 * 4096
 
 
 def level(name, tmp_path):
     options = LevelOptions(name, str(tmp_path / name), BUDGET, bytes(16))
-    return Level(options, Sieve(), DiskRoom(str(tmp_path), 0.0), BlockReader(direct=False))
+    return Level(options, DiskRoom(str(tmp_path), 0.0), BlockReader(direct=False))
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_what_a_lease_held_is_the_first_to_leave(levels):
     time.sleep(0.06)
     pins.expire()
     assert not len(pins)
-    assert memory.next_victim() == segment(5).id
+    assert memory._policy.victim(b"", memory._sizes, memory._may_leave) == segment(5).id
 
 
 def test_what_two_pin_stays_until_both_have_ended(levels):
@@ -140,12 +140,12 @@ def test_demoted_is_next_and_the_rest_keeps_its_order():
     sieve.touch(ids[3])
     sieve.demote(ids[3])
     order = []
-    while (victim := sieve.victim(lambda _: True)) is not None:
+    while (victim := sieve.next(lambda _: True)) is not None:
         order.append(victim)
         sieve.remove(victim)
     assert order == [ids[3], ids[0], ids[1], ids[2], ids[4]]
     sieve.demote(ids[0])  # unknown: nothing happens
-    assert sieve.victim(lambda _: True) is None
+    assert sieve.next(lambda _: True) is None
     sieve.add(ids[0])
     sieve.demote(ids[0])
-    assert sieve.victim(lambda _: True) == ids[0]
+    assert sieve.next(lambda _: True) == ids[0]

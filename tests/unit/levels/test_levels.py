@@ -14,9 +14,10 @@ from swingby.core.segment import Segment
 from swingby.errors import LevelError
 from swingby.levels import room as rooms
 from swingby.levels.block_reader import BlockReader
-from swingby.levels.level import ASIDE, Level, LevelOptions
-from swingby.levels.policy import Sieve
+from swingby.levels.directory import ASIDE
+from swingby.levels.level import Level, LevelOptions
 from swingby.levels.segment_file import Run
+from swingby.levels.sieve import Sieve
 
 MIB = 1 << 20
 BOOT = b"1" * 16
@@ -32,7 +33,7 @@ class Room:
 
 def level_in(folder, budget=10 * MIB, free=1 << 40, boot=BOOT, *, is_mapped=False):
     options = LevelOptions("memory", str(folder), budget, boot, is_mapped)
-    return Level(options, Sieve(), Room(free), BlockReader(direct=False))
+    return Level(options, Room(free), BlockReader(direct=False))
 
 
 def segment(number, chunks=4):
@@ -296,7 +297,7 @@ def test_sieve_does_what_the_paper_says(steps):
     for kind, number in steps:
         one = bytes([number])
         if kind == "v":
-            victim = ours.victim(lambda _: True)
+            victim = ours.next(lambda _: True)
             assert victim == theirs.victim()
             if victim is not None:
                 ours.remove(victim)
@@ -311,8 +312,8 @@ def test_sieve_keeps_what_may_not_leave():
     sieve = Sieve()
     for number in range(5):
         sieve.add(bytes([number]))
-    assert sieve.victim(lambda one: one == b"\3") == b"\3"
-    assert sieve.victim(lambda _: False) is None
+    assert sieve.next(lambda one: one == b"\3") == b"\3"
+    assert sieve.next(lambda _: False) is None
 
 
 def test_sieve_keeps_a_hot_set_through_a_scan():
@@ -325,7 +326,7 @@ def test_sieve_keeps_a_hot_set_through_a_scan():
             sieve.touch(one)
             continue
         if len(held) == budget:
-            victim = sieve.victim(lambda _: True)
+            victim = sieve.next(lambda _: True)
             sieve.remove(victim)
             held.remove(victim)
         sieve.add(one)

@@ -11,7 +11,7 @@ from swingby import assemble
 from swingby.errors import SwingbyError
 from swingby.keeper import orphans
 from swingby.keeper.manifests import ManifestStore
-from swingby.levels.level import ASIDE
+from swingby.levels.directory import ASIDE
 from swingby.testing.campaign.job import until
 
 if TYPE_CHECKING:

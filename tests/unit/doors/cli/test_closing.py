@@ -13,7 +13,6 @@ import swingby
 from swingby.core.segment import Segment
 from swingby.levels.block_reader import BlockReader
 from swingby.levels.level import Level, LevelOptions
-from swingby.levels.policy import Sieve
 from swingby.levels.room import DiskRoom
 from swingby.testing.harness import inline
 from swingby.testing.memory_base import MemoryBase
@@ -49,7 +48,7 @@ def test_the_segment_being_copied_counts_as_waiting(home):
 
 def test_a_file_held_when_the_level_closes_is_closed_by_its_release(tmp_path):
     options = LevelOptions("burst", str(tmp_path), 1 << 30, bytes(16))
-    level = Level(options, Sieve(), DiskRoom(str(tmp_path), 0.0), BlockReader(direct=False))
+    level = Level(options, DiskRoom(str(tmp_path), 0.0), BlockReader(direct=False))
     file = level.acquire(Segment(b"s" * 16, 100, 1, packed=True), create=True)
     level.close()
     os.fstat(file.descriptor)

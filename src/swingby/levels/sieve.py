@@ -1,39 +1,14 @@
-"""What leaves a level first. Pure: no clock, no I/O, no thread.
+"""What leaves a level first when nothing is known of the accesses to come. Pure: no clock, no I/O, no thread.
 
-`Sieve` is for access without a known order (Zhang et al., NSDI 2024): a queue in order of arrival and a hand that passes over
-what was used since it came by last.
+Sieve (Zhang et al., NSDI 2024): a queue in order of arrival and a hand that passes over what was used since it came by last.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-class Policy(Protocol):
-    """The contract. Ids are segment ids; every method may be called with ids the policy does not know."""
-
-    def add(self, identity: bytes) -> None:
-        """A segment came."""
-        ...
-
-    def touch(self, identity: bytes) -> None:
-        """A segment was used."""
-        ...
-
-    def demote(self, identity: bytes) -> None:
-        """A segment is needed no more: the next to leave."""
-        ...
-
-    def remove(self, identity: bytes) -> None:
-        """A segment left."""
-        ...
-
-    def victim(self, may_leave: Callable[[bytes], bool]) -> bytes | None:
-        """The segment to evict next among those that may leave, or None."""
-        ...
 
 
 class _Node:
@@ -47,7 +22,7 @@ class _Node:
 
 
 class Sieve:
-    """See the module's text. All operations take constant time, amortised."""
+    """See the module's text. Ids are segment ids; unknown ones are let be. All operations take constant time, amortised."""
 
     def __init__(self) -> None:
         self._nodes: dict[bytes, _Node] = {}
@@ -56,7 +31,7 @@ class Sieve:
         self._hand: _Node | None = None
 
     def add(self, identity: bytes) -> None:
-        """See `Policy.add`."""
+        """A segment came."""
         if identity in self._nodes:
             return
         node = self._nodes[identity] = _Node(identity)
@@ -67,12 +42,12 @@ class Sieve:
         self._oldest = self._oldest or node
 
     def touch(self, identity: bytes) -> None:
-        """See `Policy.touch`."""
+        """A segment was used."""
         if node := self._nodes.get(identity):
             node.visited = True
 
     def demote(self, identity: bytes) -> None:
-        """See `Policy.demote`: it stands where the hand is."""
+        """A segment is needed no more: it stands where the hand is, and is the next to leave."""
         if identity not in self._nodes:
             return
         self.remove(identity)
@@ -89,7 +64,7 @@ class Sieve:
         self._hand = node
 
     def remove(self, identity: bytes) -> None:
-        """See `Policy.remove`."""
+        """A segment left."""
         node = self._nodes.pop(identity, None)
         if node is None:
             return
@@ -104,8 +79,8 @@ class Sieve:
         else:
             self._oldest = node.newer
 
-    def victim(self, may_leave: Callable[[bytes], bool]) -> bytes | None:
-        """See `Policy.victim`. The second round meets only what the first has unmarked."""
+    def next(self, may_leave: Callable[[bytes], bool]) -> bytes | None:
+        """Who goes next among those that may leave, or None. The second round meets only what the first has unmarked."""
         node = self._hand or self._oldest
         for _ in range(2 * len(self._nodes)):
             assert node is not None  # there are nodes
