@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from swingby import assemble, sessions
-from swingby.core.containers.layouts import bad_containers
+from swingby.core.containers.layouts import bad_containers, hidden_by
 from swingby.core.selection import select
 from swingby.core.url import parse, shown
 from swingby.data.dataset import Dataset
@@ -74,6 +74,8 @@ def open(
     reader = opener.open(manifest, refresh, progress)
     if on_bad == "raise" and (error := bad_containers(reader.manifest.root)):
         raise error
+    hidden = [pattern for pattern in hidden_by(reader.manifest.root.layout) if pattern not in filters.exclude]
+    filters = Selection(filters.include, [*filters.exclude, *hidden])
     selection = select(reader.manifest.keys(), filters.include, filters.exclude)
     if selection is not None and not len(selection):
         raise EmptyDatasetError(f"the filters leave nothing of {location.name}", remedy="Check include= and exclude=")

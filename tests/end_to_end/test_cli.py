@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 
 import pytest
@@ -506,3 +508,23 @@ def test_the_commands_of_the_document_run(cli, tmp_path):
 def test_the_exit_codes_of_the_document_are_all_there_are():
     rows = re.findall(r"^\| ([\d, ]+) \|", document(), re.MULTILINE)
     assert {int(code) for row in rows for code in row.split(",")} == set(ExitCode)
+
+
+def test_samples_in_containers_are_warmed_checked_and_evicted(cli, tmp_path):
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    for number in range(3):
+        with tarfile.open(folder / f"{number}.tar", "w") as made:
+            for member in range(20):
+                info = tarfile.TarInfo(f"{member}.bin")
+                info.size = 5000
+                made.addfile(info, io.BytesIO(os.urandom(5000)))
+    assert "60 objects present, 300 kB" in cli("warm", str(folder), "--layout", "tar").stdout
+    assert cli.facts()["levels"]["memory"]["segments"] >= 1
+    assert "60 chunks" in cli("verify").stdout
+    assert "Evicted" in cli("evict", str(folder), "--layout", "tar").stdout
+    assert cli.facts()["levels"]["memory"]["segments"] == 0
+    (folder / "bad.tar").write_bytes(b"nonsense" * 200)
+    assert "bad.tar, byte 0: it is no tar" in cli("warm", str(folder), "--layout", "tar", code=7).stderr
+    assert "60 objects present" in cli("warm", str(folder), "--layout", "tar", "--skip-bad").stdout
+    assert "objects, tar" in cli("warm", str(folder), "--layout", "rar", code=2).stderr

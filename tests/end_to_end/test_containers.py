@@ -5,14 +5,19 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import struct
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
 
 import swingby
+from swingby.core.containers.crc32c import crc32c, masked
 from swingby.errors import (
     BadContainerError,
+    BaseUnavailableError,
+    CorruptDataError,
     EmptyDatasetError,
     FormatError,
     ManifestNotFoundError,
@@ -20,6 +25,7 @@ from swingby.errors import (
     UrlError,
 )
 from swingby.testing.harness import inline
+from swingby.testing.memory_base import MemoryBase
 
 MIB = 1 << 20
 
@@ -208,3 +214,148 @@ def test_parts_of_a_webdataset_sample_are_views_of_it(tmp_path, home):
         assert got == [(f"{number:03d}", inside[f"{number:03d}.jpg"], number) for number in range(20)]
         key, data = dataset[3]
         assert (key, data[-1:]) == ("x.tar/003", inside["003.cls"][-1:])
+
+
+def write_parquet(path, rows, group, **options):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    rng = np.random.default_rng(rows)
+    table = pa.table({"id": np.arange(rows), "value": rng.random(rows), "word": [f"w{n % 7}" for n in range(rows)]})
+    pq.write_table(table, path, row_group_size=group, **options)
+    return table
+
+
+@pytest.mark.parametrize("settings", [{}, {"memory.budget_bytes": 0, "burst.budget_bytes": 0}])
+def test_a_row_group_is_a_table_of_the_columns_asked_for(tmp_path, home, settings):
+    small = write_parquet(str(tmp_path / "data" / "small.parquet"), 1000, 100)
+    large = write_parquet(str(tmp_path / "data" / "x" / "large.parquet"), 2_000_000, 1_000_000, compression="none")
+    with inline(home, settings=settings) as found:
+        dataset = swingby.open(str(tmp_path / "data"), layout="parquet", settings=found.settings)
+        assert len(dataset) == 12
+        assert dataset.keys[10:] == ["x/large.parquet/000000", "x/large.parquet/000001"]
+        assert dataset[3].table().equals(small.slice(300, 100))
+        assert dataset[3].table(["word"]).equals(small.slice(300, 100).select(["word"]))
+        before = base_bytes(found)
+        assert dataset.table(11, columns=["word"]).equals(large.slice(1_000_000).select(["word"]))
+        if not settings:
+            assert base_bytes(found) - before < dataset.sizes[11] // 2
+        assert dataset.table(10).equals(large.slice(0, 1_000_000))
+        loader = swingby.Loader(dataset, batch_size=5, decode=lambda sample: sample.table(["id"]).num_rows)
+        assert sum(rows for batch in loader for rows in batch) == 2_001_000
+        pickled = pickle.loads(pickle.dumps(dataset))
+        assert len(pickled) == 12
+        assert pickled.digest == dataset.digest
+        assert pickled.table(0, ["id"]).num_rows == 100
+
+
+def test_tables_are_of_parquet_alone(tars, home):
+    folder, _ = tars
+    with inline(home) as found:
+        dataset = swingby.open(folder, layout="tar", settings=found.settings)
+        with pytest.raises(FormatError, match="layout='parquet'"):
+            dataset.table(0)
+
+
+def test_stored_and_deflated_members_of_zips_are_samples(tmp_path, home):
+    truth = {}
+    os.makedirs(tmp_path / "data")
+    rng = np.random.default_rng(3)
+    for name, method in (("a.zip", zipfile.ZIP_STORED), ("b.zip", zipfile.ZIP_DEFLATED)):
+        with zipfile.ZipFile(tmp_path / "data" / name, "w", method) as made:
+            for number in range(40):
+                size = 6 * MIB + 3 if number in {7, 8} else int(rng.integers(0, 9000))
+                data = rng.integers(0, 4, size, np.uint8).tobytes()
+                made.writestr(f"{number:02d}", data)
+                truth[f"{name}/{number:02d}"] = data
+    np.savez(tmp_path / "data" / "c.npz", x=np.arange(1000), y=np.eye(30))
+    with inline(home) as found:
+        dataset = swingby.open(str(tmp_path / "data"), layout="zip", settings=found.settings)
+        assert np.array_equal(np.load(io.BytesIO(dataset[dataset.keys.index("c.npz/x.npy")].data)), np.arange(1000))
+        some = swingby.open(str(tmp_path / "data"), layout="zip", exclude="c.npz/*", settings=found.settings)
+        check(some, truth)
+        part = some.keys.index("b.zip/07")
+        assert bytes(some._reader.part(part, 5 * MIB, 5 * MIB + 10)) == truth["b.zip/07"][5 * MIB : 5 * MIB + 10]
+    for settings in ({"memory.budget_bytes": 0, "burst.budget_bytes": 0}, {"memory.budget_bytes": 8 * MIB}):
+        with inline(home + "2", settings=settings) as found:
+            check(swingby.open(str(tmp_path / "data"), layout="zip", exclude="c.npz/*", settings=found.settings), truth)
+
+
+def test_a_damaged_member_is_named_and_its_neighbours_are_read(tmp_path, home):
+    os.makedirs(tmp_path / "data")
+    path = tmp_path / "data" / "x.zip"
+    with zipfile.ZipFile(path, "w") as made:
+        for number in range(10):
+            made.writestr(f"{number}", b"%d" % number * 1000)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"4" * 100) + 50] = 0
+    path.write_bytes(data)
+    with inline(home) as found:
+        dataset = swingby.open(str(tmp_path / "data"), layout="zip", settings=found.settings)
+        with pytest.raises(CorruptDataError, match=r"x\.zip, byte \d+: .*CRC-32"):
+            dataset.batch(range(10))
+        assert bytes(dataset[3].data) == b"3" * 1000
+        loader = swingby.Loader(dataset, batch_size=10, on_bad="substitute")
+        assert sum(len(batch) for batch in loader) == 10
+        assert [bad.key for bad in loader.bad] == ["x.zip/4"]
+
+
+def test_payloads_of_tfrecords_are_samples(tmp_path, home):
+    os.makedirs(tmp_path / "data")
+    truth = {}
+    for name in ("train-00000-of-00002", "train-00001-of-00002"):
+        payloads = [os.urandom(number * 50) for number in range(60)]
+        with open(tmp_path / "data" / name, "wb") as file:
+            for number, payload in enumerate(payloads):
+                head = struct.pack("<Q", len(payload))
+                file.write(head + struct.pack("<I", masked(crc32c(head))) + payload + bytes(4))
+                truth[f"{name}/{number:010d}"] = payload
+    with inline(home) as found:
+        check(swingby.open(str(tmp_path / "data"), layout="tfrecord", settings=found.settings), truth)
+
+
+def test_containers_whose_keys_nest_are_told_apart(home):
+    """Object stores allow both "x.tar" and "x.tar/y.tar"; their samples' keys stand between each other."""
+    outer = {"a": b"1", "y.tar-": b"2", "z": b"3"}
+    inner = {"b": b"4"}
+    folder = {b"d/x.tar": tar_bytes(outer), b"d/x.tar/y.tar": tar_bytes(inner)}
+    with inline(home, base=MemoryBase(folder)) as found:
+        truth = {f"x.tar/{name}": data for name, data in outer.items()} | {"x.tar/y.tar/b": b"4"}
+        check(swingby.open("memory://bucket/d", layout="tar", settings=found.settings), truth)
+
+
+def tar_bytes(inside):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as made:
+        for name, data in inside.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            made.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+class EndingBase(MemoryBase):
+    """One that answers so many reads and is down from then on."""
+
+    left = 150
+
+    def read(self, key, start=0, size=None, version=None):
+        if self.left <= 0:
+            raise BaseUnavailableError("the base is down")
+        self.left -= 1
+        return super().read(key, start, size, version)
+
+
+def test_an_index_goes_on_where_a_failing_base_ended_it(home):
+    inside = {f"{number:03d}.tar": {"a": bytes(20_000), "b": b"%d" % number} for number in range(100)}
+    base = EndingBase({f"d/{name}".encode(): tar_bytes(one) for name, one in inside.items()})
+    with inline(home, base=base) as found:
+        with pytest.raises(BaseUnavailableError):
+            swingby.open("memory://bucket/d", layout="tar", settings=found.settings)
+        base.left, base.reads = 10**9, []
+        dataset = swingby.open("memory://bucket/d", layout="tar", settings=found.settings)
+        assert 20 <= len({key for key, _, _ in base.reads}) <= 80  # three reads a tar
+        check(dataset, {f"{name}/{key}": data for name, one in inside.items() for key, data in one.items()})
+    kept = [name for _, _, names in os.walk(os.path.join(home)) for name in names if len(name) == 32]
+    assert len(kept) >= 100

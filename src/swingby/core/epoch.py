@@ -99,6 +99,10 @@ class SegmentOrder:
         self._starts = np.append(0, np.cumsum(self._lengths))[::BLOCKS_TOGETHER]
         self._windows: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
 
+    def window_of(self, position: int) -> int:
+        """The number of the window that a position is in."""
+        return int(np.searchsorted(self._starts, position, "right")) - 1
+
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """See `Order`."""
         windows = np.searchsorted(self._starts, positions, "right") - 1

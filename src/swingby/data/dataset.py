@@ -13,10 +13,12 @@ from swingby.core.object import key_bytes, key_text
 from swingby.core.selection import dataset_digest
 from swingby.core.url import shown_url
 from swingby.data.ahead import EpochsAhead, Following, Job
-from swingby.errors import ClosedError
+from swingby.data.row_groups import RowGroups
+from swingby.errors import ClosedError, FormatError
 from swingby.keeper.protocol import Follow
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import ArrayLike, NDArray
 
     from swingby.core.epoch import Order
@@ -51,6 +53,21 @@ class Sample(NamedTuple):
         return parts_of(self.data, self.key)
 
 
+class RowGroup(Sample):
+    """One row group of a Parquet file."""
+
+    row_groups: RowGroups
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows, of all columns or of those named. Needs pyarrow.
+
+        Raises:
+            ConfigError: pyarrow is not installed.
+            SwingbyError: the file's footer cannot be read.
+        """
+        return self.row_groups.table(self.key, columns, self.data)
+
+
 class Batch:
     """Several objects, read together.
 
@@ -59,10 +76,17 @@ class Batch:
         found: where they are, for doors that copy them in a way of their own.
     """
 
-    __slots__ = ("_keys", "_views", "found", "indices")
+    __slots__ = ("_keys", "_make", "_views", "found", "indices")
 
-    def __init__(self, indices: NDArray[np.int64], found: Found, keys: Sequence[str]) -> None:
+    def __init__(
+        self,
+        indices: NDArray[np.int64],
+        found: Found,
+        keys: Sequence[str],
+        make: Callable[[str, memoryview], Sample] = Sample,
+    ) -> None:
         self.indices = indices
+        self._make = make
         self.found = found
         self._views: list[memoryview] | None = None
         self._keys = keys
@@ -84,10 +108,10 @@ class Batch:
 
     def sample(self, position: int) -> Sample:
         """One of them."""
-        return Sample(self._keys[int(self.indices[position])], self.views[position])
+        return self._make(self._keys[int(self.indices[position])], self.views[position])
 
     def __iter__(self) -> Iterator[Sample]:
-        return map(Sample, self.keys, self.views)
+        return map(self._make, self.keys, self.views)
 
     @property
     def keys(self) -> list[str]:
@@ -183,6 +207,7 @@ class Dataset:
         self._manifest = reader.manifest
         self._selection = selection
         self._keys = Keys(reader.manifest, selection)
+        self._row_groups = RowGroups(reader) if self.layout == "parquet" else None
         self._sizes: NDArray[np.int64] | None = None
         self._reopen = reopen
 
@@ -197,7 +222,7 @@ class Dataset:
             SwingbyError: it cannot be read.
         """
         number = _checked(index, len(self))
-        return Sample(self._keys[number], self.batch([number]).views[0])
+        return self.batch([number]).sample(0)
 
     def __iter__(self) -> Iterator[Sample]:
         """All objects in key order, read ahead."""
@@ -301,7 +326,28 @@ class Dataset:
         """
         reader = self._open_reader()
         wanted = np.asarray(indices, np.int64)
-        return Batch(wanted, reader.find(self._numbers(wanted)), self._keys)
+        make = self._row_group if self._row_groups else Sample
+        return Batch(wanted, reader.find(self._numbers(wanted)), self._keys, make)
+
+    def table(self, index: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Row group number `index` of a dataset of layout "parquet" as a table; only what the columns need is read. Needs pyarrow.
+
+        Raises:
+            IndexError: out of range.
+            FormatError: the dataset is of another layout.
+            ConfigError: pyarrow is not installed.
+            SwingbyError: it cannot be read.
+        """
+        self._open_reader()
+        if self._row_groups is None:
+            raise FormatError("tables are of layout 'parquet'", remedy="Open the dataset with layout='parquet'")
+        return self._row_groups.table(self._keys[_checked(index, len(self))], columns, None)
+
+    def _row_group(self, key: str, data: memoryview) -> RowGroup:
+        assert self._row_groups is not None  # of such a dataset only
+        found = RowGroup(key, data)
+        found.row_groups = self._row_groups
+        return found
 
     def _numbers(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Indices of the manifest."""

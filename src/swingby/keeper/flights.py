@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from swingby.core.checksum import word_of
-from swingby.core.containers.location import plain
+from swingby.core.containers.location import sample_in
 from swingby.core.object import key_text
-from swingby.core.plan import Fetch, Piece, chunk_numbers, chunk_sizes, memory_bytes, without
+from swingby.core.plan import Fetch, chunk_numbers, chunk_sizes, memory_bytes, without
 from swingby.core.segment import CHUNK_BYTES
 from swingby.errors import CorruptDataError, KeeperError, LevelError, SwingbyError
 from swingby.keeper.stash import Kept
@@ -156,7 +156,7 @@ class FetchJob:
         for piece in fetch.pieces:
             at = piece.start - fetch.start
             try:
-                data = unpacked(fetch, piece, view[at : at + piece.stored_bytes])
+                data = sample_in(view[at : at + piece.stored_bytes], piece.coded, (fetch.key, piece.start))
             except CorruptDataError as error:
                 outcome.errors[piece.chunk] = error
                 continue
@@ -164,7 +164,7 @@ class FetchJob:
 
     def _unpack(self, fetch: Fetch) -> Outcome:
         """A large sample that is compressed as a whole; of its chunks those that are absent."""
-        data = unpacked(fetch, fetch.pieces[0], read(self._base, fetch))
+        data = sample_in(read(self._base, fetch), fetch.pieces[0].coded, (fetch.key, fetch.start))
         outcome = Outcome({}, {}, set())
         for piece in fetch.pieces:
             if not (self.target and self.target.file.word(piece.chunk)):
@@ -265,21 +265,6 @@ def read(base: Base, fetch: Fetch) -> Buffer:
             remedy="Check the base: it gives two sizes for one version",
         )
     return payload.data
-
-
-def unpacked(fetch: Fetch, piece: Piece, stored: Buffer) -> memoryview:
-    """The sample of a range.
-
-    Raises:
-        CorruptDataError: the range does not hold it.
-    """
-    try:
-        return plain(piece.coded, stored)
-    except CorruptDataError as error:
-        key = key_text(fetch.key)
-        raise CorruptDataError(
-            f"{key}, byte {piece.start}: {error.message}", key=key, remedy="Check the container"
-        ) from None
 
 
 class Flights:

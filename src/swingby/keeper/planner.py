@@ -165,7 +165,8 @@ class Planner:
                 block is None and not plan.has_room(self._ahead_bytes_max)
             ):  # a reader has overtaken it
                 return
-            indices = NOTHING if block else plan.next_block(self._stash.bytes_max // BLOCK_PART)
+            bytes_max = self._stash.bytes_max // BLOCK_PART
+            indices = NOTHING if block else plan.next_window(bytes_max, self._ahead_bytes_max)
             mark = plan.walked
         if block is None:
             if self._is_complete(plan.source):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from swingby.core.epoch import ORDERS, Draw, make_order
+from swingby.core.epoch import ORDERS, Draw, SegmentOrder, make_order
 from swingby.core.manifest.packs import row_sizes
 from swingby.core.order import Share, consumed_positions, step_count, step_positions
 from swingby.core.selection import dataset_digest
@@ -79,6 +79,11 @@ class Walk(abc.ABC):
     def next_block(self, bytes_max: int) -> NDArray[np.int64]:
         """Indices of the next samples: about 512, or as many as are about so many bytes; at least one step."""
 
+    def next_window(self, bytes_max: int, ahead_bytes_max: int) -> NDArray[np.int64]:
+        """As `next_block`; samples in containers as far as it pays to fetch them together, if there may be so much ahead."""
+        del ahead_bytes_max
+        return self.next_block(bytes_max)
+
     def _samples_max(self, bytes_max: int) -> int:
         manifest = self.source.manifest
         return max(1, min(BLOCK_SAMPLES, bytes_max * len(manifest) // max(1, manifest.data_bytes)))
@@ -130,6 +135,18 @@ class EpochPlan(Walk):
         self._next_step = max(self._next_step, mark)
         self.position = max(self.position, consumed_positions(self._count, self._share, min(mark, self._steps)))
         super().advance(mark)
+
+    def next_window(self, bytes_max: int, ahead_bytes_max: int) -> NDArray[np.int64]:
+        """See `Walk`. The samples of a window are neighbours in their containers, and it mixes them."""
+        blocks = [self.next_block(bytes_max)]
+        if isinstance(self.order, SegmentOrder) and self.source.manifest.is_contained:
+            window = self.order.window_of(self._next_position() - 1)
+            while self.has_room(ahead_bytes_max) and self.order.window_of(self._next_position()) == window:
+                blocks.append(self.next_block(bytes_max))
+        return np.concatenate(blocks)
+
+    def _next_position(self) -> int:
+        return min(step_positions(self._count, self._share, self._next_step)[0], self._count - 1)
 
     def next_block(self, bytes_max: int) -> NDArray[np.int64]:
         """See `Walk`."""

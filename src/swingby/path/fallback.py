@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from swingby.core import forks
-from swingby.core.containers.location import plain
+from swingby.core.containers.location import sample_in
 from swingby.core.object import key_text
 from swingby.errors import CorruptDataError
 
@@ -88,7 +88,7 @@ class Fallback:
         if stored == 0:
             return memoryview(b"")
         payload = self.read(where.key, start, stored, where.version, reason=reason)
-        return plain(where.coded(size), payload.data).toreadonly()
+        return sample_in(payload.data, where.coded(size), (where.key, where.start)).toreadonly()
 
     def after_fork(self) -> None:
         """See `forks`: its connections are the parent's, and its locks may be held there."""

@@ -105,6 +105,21 @@ class DatasetReader:
             return Located(rows, tables)
         return Fetched(self._some_absent(indices, rows, tables))
 
+    def part(self, index: int, start: int, stop: int) -> memoryview:
+        """Bytes [start, stop) of an object; of a large one no more than its chunks are read.
+
+        Raises:
+            SwingbyError: it cannot be read.
+        """
+        if not self.manifest.is_large(int(self.manifest.rows(np.array([index]))[0, ROW_PACK])):
+            return self.find(np.array([index])).views()[0][start:stop]
+        buffer = bytearray(stop - start)
+        try:
+            self._ranges_into(buffer, index, start)
+        except (ConnectionError, KeeperError, FormatError, CorruptDataError) as error:
+            return self._direct(index, error)[start:stop]
+        return memoryview(buffer).toreadonly()
+
     def size(self, index: int) -> int:
         """Size of an object in bytes."""
         return self.manifest.size(index)
@@ -227,8 +242,14 @@ class DatasetReader:
     def _by_ranges(self, index: int) -> memoryview:
         """An object too large for every level and every answer."""
         buffer = bytearray(self.manifest.size(index))
-        for start in range(0, len(buffer), RANGE_BYTES_MAX):
-            stop = min(len(buffer), start + RANGE_BYTES_MAX)
+        self._ranges_into(buffer, index, 0)
+        return memoryview(buffer).toreadonly()
+
+    def _ranges_into(self, buffer: bytearray, index: int, first: int) -> None:
+        """Fill a buffer with an object's bytes from `first` on."""
+        last = first + len(buffer)
+        for start in range(first, last, RANGE_BYTES_MAX):
+            stop = min(last, start + RANGE_BYTES_MAX)
             message = NeedRange(start, stop - start, self._seconds, self.manifest.digest, index)
             with self.client.exchange() as exchange:
                 answer = ask(exchange, message, self._seconds, refuse_map)
@@ -238,11 +259,10 @@ class DatasetReader:
                 raise failures[min(failures)]
             at = start
             for part in answer.parts(start, stop, answer.end.start):
-                buffer[at : at + len(part)] = part
+                buffer[at - first : at - first + len(part)] = part
                 at += len(part)
             if at != stop:
                 raise KeeperError("the keeper supplied less than was asked for")
-        return memoryview(buffer).toreadonly()
 
     def _direct(self, index: int, reason: BaseException | None) -> memoryview:
         """From the base itself."""

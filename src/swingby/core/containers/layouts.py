@@ -44,12 +44,14 @@ class Layout(NamedTuple):
         patterns: of the keys of containers, in lower case; `fnmatch`.
         refused: of keys that look like containers and cannot be read without unpacking.
         samples: finds them; counts what it leaves out.
+        hidden: pattern of entries of the manifest that are no samples; none: "".
     """
 
     name: str
     patterns: tuple[str, ...]
     refused: tuple[str, ...]
     samples: Callable[[Window, Counter[str]], Iterator[Found]]
+    hidden: str = ""
 
     def is_container(self, key: str) -> bool:
         """Whether an object is one by its key."""
@@ -80,7 +82,7 @@ LAYOUTS = {
             ("*.tfrecord.gz", "*.tfrecords.gz"),
             lambda window, _: tfrecord.records(window),
         ),
-        Layout("parquet", ("*.parquet", "*.pq"), (), lambda window, _: parquet.row_groups(window)),
+        Layout("parquet", ("*.parquet", "*.pq"), (), parquet.row_groups, f"*/{parquet.FOOTER.decode()}"),
     )
 }
 NAMES = (OBJECTS, *LAYOUTS)
@@ -96,6 +98,12 @@ def check_layout(layout: str) -> None:
         raise UrlError(f"layout={layout!r} is unknown", remedy=f"Give one of {', '.join(NAMES)}")
 
 
+def hidden_by(layout: str) -> list[str]:
+    """Patterns of what filters of a dataset of this layout leave out, whatever else they do."""
+    pattern = LAYOUTS[layout].hidden if layout in LAYOUTS else ""
+    return [pattern] if pattern else []
+
+
 def bad_containers(root: Root) -> BadContainerError | None:
     """The error for containers that could not be read; None where all could."""
     bad = root.contained.bad if root.contained else []
@@ -106,7 +114,7 @@ def bad_containers(root: Root) -> BadContainerError | None:
     return BadContainerError(
         shown + (f"; and {rest} more" if rest > 0 else ""),
         key=key_text(root.prefix + bad[0][0]),
-        remedy="Mend or remove what is named, or leave it out with on_bad='skip'",
+        remedy="Mend or remove what is named, or leave it out: on_bad='skip', or --skip-bad",
     )
 
 

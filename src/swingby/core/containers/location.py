@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from swingby.core.object import key_text
 from swingby.errors import CorruptDataError
 
 if TYPE_CHECKING:
@@ -66,6 +67,26 @@ class Coded(NamedTuple):
     codec: int
     check: int
     size: int
+
+
+def sample_in(stored: Buffer, coded: Coded, place: tuple[bytes, int]) -> memoryview:
+    """As `plain`, with a name in the error.
+
+    Args:
+        stored: the range.
+        coded: how it becomes the sample.
+        place: key of the container, and where the range begins.
+
+    Raises:
+        CorruptDataError: the range does not hold the sample.
+    """
+    try:
+        return plain(coded, stored)
+    except CorruptDataError as error:
+        key = key_text(place[0])
+        raise CorruptDataError(
+            f"{key}, byte {place[1]}: {error.message}", key=key, remedy="Check the container"
+        ) from None
 
 
 def plain(coded: Coded, stored: Buffer) -> memoryview:

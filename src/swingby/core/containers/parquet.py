@@ -1,6 +1,6 @@
 """The row groups of a Parquet file, from its footer alone.
 
-A sample is the stretch of the file that holds the pages of one row group. A table is made of it with the file's footer; see
+A sample is the stretch of the file that holds the pages of one row group. A table is made of it and the file's footer by
 `data/row_groups.py`.
 """
 
@@ -12,18 +12,20 @@ from swingby.core.containers.index import Found
 from swingby.core.containers.thrift import CompactReader
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterator
 
     from swingby.core.containers.window import Window
 
 MAGIC = b"PAR1"
+FOOTER = b"footer"  # the name of the entry that is a file's footer, its length and the magic
 TAIL_BYTES = 8  # the footer's length, and the magic
 FOOTER_BYTES_MAX = 64 << 20
 NAME_DIGITS = 6
 
 # Numbers of the fields, from parquet.thrift.
 _ROW_GROUPS, _ENCRYPTION = 4, 8
-_COLUMNS = 1
+_COLUMNS, _ROWS = 1, 3
 _FILE, _ABOUT, _COLUMN_ENCRYPTION = 1, 3, 8
 _COMPRESSED_BYTES, _DATA_OFFSET, _DICTIONARY_OFFSET = 7, 9, 11
 _COLUMN: dict[int, Any] = {
@@ -31,11 +33,11 @@ _COLUMN: dict[int, Any] = {
     _ABOUT: {_COMPRESSED_BYTES: None, _DATA_OFFSET: None, _DICTIONARY_OFFSET: None},
     _COLUMN_ENCRYPTION: {},
 }
-_WANTED: dict[int, Any] = {_ROW_GROUPS: [{_COLUMNS: [_COLUMN]}], _ENCRYPTION: {}}
+_WANTED: dict[int, Any] = {_ROW_GROUPS: [{_COLUMNS: [_COLUMN], _ROWS: None}], _ENCRYPTION: {}}
 
 
-def row_groups(window: Window) -> Iterator[Found]:
-    """All row groups, named by their number.
+def row_groups(window: Window, left_out: Counter[str]) -> Iterator[Found]:
+    """All row groups that have rows, named by their number; and the footer, which is no sample and needed to read one.
 
     Raises:
         BadContainerError: it is no Parquet file, encrypted, damaged or cut short.
@@ -62,8 +64,12 @@ def row_groups(window: Window) -> Iterator[Found]:
     if not isinstance(groups, list):
         raise window.bad(start, "its footer is damaged")
     for number, group in enumerate(groups):
+        if isinstance(group, dict) and group.get(_ROWS) == 0:
+            left_out["empty row group"] += 1
+            continue
         first, last = _stretch(window, start, group)
         yield Found(b"%0*d" % (NAME_DIGITS, number), last - first, first, last - first)
+    yield Found(FOOTER, size - start, start, size - start)
 
 
 def _stretch(window: Window, footer: int, group: Any) -> tuple[int, int]:

@@ -74,7 +74,7 @@ class Window:
         return BadContainerError(
             f"{self.name}, byte {offset}: {what}",
             key=self.name,
-            remedy="Mend or remove it, or leave it out with on_bad='skip'",
+            remedy="Mend or remove it, or leave it out: on_bad='skip', or --skip-bad",
         )
 
     def _load(self, start: int, count: int) -> None:

@@ -63,7 +63,7 @@ def members(window: Window, left_out: Counter[str]) -> Iterator[Found]:
     """
     directory = _directory(window)
     entries = sorted(_entries(window, directory, left_out), key=lambda entry: entry.header)
-    stops = [entry.header for entry in entries[1:]] + [directory.start]
+    stops = [*(entry.header for entry in entries), directory.start][1:]
     for entry, stop in zip(entries, stops, strict=True):
         least = LOCAL_HEADER.size + entry.name_bytes + entry.compressed
         if entry.header + least > stop:

@@ -51,6 +51,7 @@ _CODES: tuple[tuple[type[errors.SwingbyError], ExitCode], ...] = (
     (errors.UrlError, ExitCode.USAGE),
     (errors.ClosedError, ExitCode.FAULT),
     (errors.FormatError, ExitCode.DATA),
+    (errors.BadContainerError, ExitCode.DATA),
     (errors.StateError, ExitCode.USAGE),
     (errors.BadSampleError, ExitCode.DATA),
     (errors.ObjectNotFoundError, ExitCode.NOT_FOUND),

@@ -6,12 +6,14 @@ import typer
 
 import swingby
 from swingby import sessions
+from swingby.core.containers.layouts import OBJECTS
 from swingby.doors.cli.command import Invocation
 from swingby.doors.cli.ending import ExitCode
 from swingby.doors.cli.quantities import counted, size
 from swingby.doors.cli.running import follow
 from swingby.doors.cli.terminal import shown
 from swingby.doors.cli.waiting import Waiting
+from swingby.doors.cli.warm import LayoutOption
 from swingby.errors import ManifestNotFoundError, UrlError
 from swingby.keeper.protocol import Evict
 
@@ -21,11 +23,13 @@ UrlArgument = Annotated[
 AllOption = Annotated[bool, typer.Option("--all", help="Everything.", show_default=False)]
 
 
-def evict(invocation: Invocation, url: UrlArgument = None, everything: AllOption = False) -> int:
+def evict(
+    invocation: Invocation, url: UrlArgument = None, everything: AllOption = False, layout: LayoutOption = OBJECTS
+) -> int:
     """Let a dataset leave all levels, or everything. The base is not touched. Exit code 1: some of it is in use and stays."""
     if (url is None) is not everything:
         raise UrlError("evict takes a URL or --all", remedy="Give one of them")
-    digest = _digest(invocation, url) if url else None
+    digest = _digest(invocation, url, layout) if url else None
     exchange = sessions.session(invocation.settings).client.dedicated()
     facts = follow(exchange, Evict(digest))
     exchange.close()
@@ -46,10 +50,11 @@ def evict(invocation: Invocation, url: UrlArgument = None, everything: AllOption
     return ExitCode.NO if facts["kept"] else ExitCode.DONE
 
 
-def _digest(invocation: Invocation, url: str) -> str:
+def _digest(invocation: Invocation, url: str, layout: str) -> str:
     """The newest snapshot's; listed only where it never was, as a folder inside a dataset."""
     try:
-        return swingby.open(url, refresh="never", settings=invocation.settings).manifest
+        return swingby.open(url, refresh="never", layout=layout, on_bad="skip", settings=invocation.settings).manifest
     except ManifestNotFoundError:
         with Waiting(invocation.err, "listing") as waiting:
-            return swingby.open(url, progress=waiting.show, settings=invocation.settings).manifest
+            found = swingby.open(url, layout=layout, on_bad="skip", progress=waiting.show, settings=invocation.settings)
+            return found.manifest

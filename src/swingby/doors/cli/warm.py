@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 import swingby
+from swingby.core.containers.layouts import LAYOUTS, OBJECTS
 from swingby.data.dataset import Dataset
 from swingby.doors.cli.command import Invocation
 from swingby.doors.cli.ending import ExitCode
@@ -32,6 +33,15 @@ IncludeOption = Annotated[
 ExcludeOption = Annotated[
     list[str] | None,
     typer.Option("--exclude", metavar="PATTERN", help="Not keys that match; repeatable.", show_default=False),
+]
+LayoutOption = Annotated[
+    str,
+    typer.Option(
+        "--layout", metavar="LAYOUT", help=f"The samples in containers: {', '.join(LAYOUTS)}.", show_default=False
+    ),
+]
+SkipBadOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out containers that are damaged.", show_default=False)
 ]
 HoldOption = Annotated[bool, typer.Option("--hold", help="Then keep it in memory until Ctrl-C.", show_default=False)]
 JobOption = Annotated[
@@ -61,6 +71,8 @@ def warm(
     command: CommandArgument = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
+    layout: LayoutOption = OBJECTS,
+    skip_bad: SkipBadOption = False,
     hold: HoldOption = False,
     for_job: JobOption = None,
     expires: ExpiresOption = None,
@@ -71,7 +83,8 @@ def warm(
         raise ConfigError("--hold is until Ctrl-C", remedy="Leave it out beside --for-job and --expires")
     started = time.monotonic()
     with Waiting(invocation.err, "listing") as waiting:
-        dataset = swingby.open(url, None, "auto", include, exclude, progress=waiting.show, settings=invocation.settings)
+        how: dict[str, Any] = {"layout": layout, "on_bad": "skip" if skip_bad else "raise", "progress": waiting.show}
+        dataset = swingby.open(url, None, "auto", include, exclude, settings=invocation.settings, **how)
         exchange = dataset.client.dedicated()
         try:
             message = Warm(dataset.manifest, dataset.filters, hold or lease is not None, lease, shown(url))
