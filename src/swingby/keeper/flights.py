@@ -160,7 +160,9 @@ class FetchJob:
             except CorruptDataError as error:
                 outcome.errors[piece.chunk] = error
                 continue
-            _add(outcome, self._store(Run(piece.chunk, piece.offset, data, (word_of(data),))))
+            stored = self._store(Run(piece.chunk, piece.offset, data, (word_of(data),)))
+            copies = {chunk: kept._replace(data=bytes(data)) for chunk, kept in stored.homeless.items()}
+            _add(outcome, stored._replace(homeless=copies))  # a view would hold all that was read
 
     def _unpack(self, fetch: Fetch) -> Outcome:
         """A large sample that is compressed as a whole; of its chunks those that are absent."""
