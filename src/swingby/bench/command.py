@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import platform
 import sys
@@ -28,6 +28,7 @@ ROWS = {
     "far": "16 KiB objects from 50 ms away against DataLoader with boto3, and s3fs (needs Ceph; peers in swingby[bench])",
     "epochs": "the second epoch, one cold object, four processes on one dataset (needs Ceph)",
     "startup": "import, first use in a new process, start of a keeper that finds 10,000 segments",
+    "torch": "our DataLoader with 2 workers against level 1 and PyTorch's over files, and its memory (needs swingby[bench])",
     "manifests": "listing a million files, ten million rows, what a refresh keeps",
 }
 NEEDS_CEPH = {"cold", "far", "epochs"}
@@ -85,6 +86,9 @@ def _row(name: str, context: Context, console: Console) -> Iterator[Figure]:
         if absent := ceph.missing():
             console.print(f"{name}: not run; not installed: {absent}")
             return
+    if name == "torch" and not importlib.util.find_spec("torch"):
+        console.print("torch: not run; not installed: torch")
+        return
     started = time.monotonic()
     yield from importlib.import_module(f"swingby.bench.{name}").run(context)
     console.print(f"{name}: {time.monotonic() - started:.0f} s")

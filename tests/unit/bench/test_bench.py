@@ -20,6 +20,8 @@ def test_every_row_runs_at_toy_size(row, tmp_path):
         pytest.skip(f"not installed: {absent}")
     if row == "level1" and not any(map(shutil.which, ("cc", "gcc", "clang"))):
         pytest.skip("the compiled gather needs a C compiler: gcc or clang")
+    if row == "torch":
+        pytest.importorskip("torch", reason="the row measures PyTorch's DataLoader")
     out = tmp_path / "figures.json"
     result = CliRunner().invoke(app, ["run", row, "--toy", "--folder", str(tmp_path / "data"), "--json", str(out)])
     assert result.exit_code == 0, result.output + str(result.exception)
