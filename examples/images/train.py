@@ -35,14 +35,14 @@ def decode(sample):
     return torch.from_numpy(image)[None], float(name.startswith("circle"))
 
 
-def train(root, *, epochs=4, shuffle=True, num_workers=2):
+def train(root, *, epochs=6, shuffle=True, num_workers=2):
     torch.manual_seed(0)
     dataset = Files(root, decode)
     loader = DataLoader(dataset, batch_size=20, shuffle=shuffle, num_workers=num_workers)
     model = torch.nn.Sequential(
         torch.nn.Conv2d(1, 8, 5, stride=2), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 14 * 14, 1)
     )
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
     losses = []
     for _ in range(epochs):
         for images, are_circles in loader:

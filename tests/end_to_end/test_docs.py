@@ -17,8 +17,8 @@ DOCUMENTS = sorted(
     for name in names
     if name.endswith(".md") and (where or folder == os.path.join(ROOT, where)) and "/." not in folder
 )
-WITH_PYTHON = ("README.md", "docs/reading.md", "docs/mixtures.md", "docs/fsspec.md")
-NEEDED = {"docs/fsspec.md": ("fsspec", "pandas", "pyarrow")}
+WITH_PYTHON = ("README.md", "docs/reading.md", "docs/mixtures.md", "docs/fsspec.md", "docs/pytorch.md")
+NEEDED = {"docs/fsspec.md": ("fsspec", "pandas", "pyarrow"), "docs/pytorch.md": ("torch",)}
 
 
 def text_of(document):

@@ -7,6 +7,7 @@ import json
 import operator
 import os
 import random
+import tarfile
 import time
 
 import numpy as np
@@ -253,6 +254,33 @@ def test_arguments_that_do_not_go_together_are_refused(dataset):
         swingby.torch.DataLoader(Subset(objects, [1]), on_bad="substitute")
     with pytest.raises(TypeError, match="nonsense"):
         swingby.torch.DataLoader(objects, nonsense=1)
+
+
+def test_a_mixture_is_loaded_in_its_order(dataset, home):
+    few = swingby.open(dataset.url, include="00*", settings={"home": home})
+    mixture = swingby.Mixture({"all": dataset, "few": few}, weights={"all": 2, "few": 1})
+    ours = swingby.Loader(mixture, batch_size=8, shuffle=True, seed=1)
+    expected = [[mixture.keys[number] for number in step] for step in given(ours)]
+    for workers in (0, 2):
+        objects = swingby.torch.Dataset(mixture, KEY)
+        loader = swingby.torch.DataLoader(objects, 8, shuffle=True, seed=1, num_workers=workers)
+        assert list(loader) == expected
+        assert len(list(swingby.torch.DataLoader(objects, 8, sampler=RandomSampler(objects)))) == -(-len(mixture) // 8)
+    assert swingby.torch.DataLoader(swingby.torch.Dataset(mixture), 8).dataset[0].tolist() == [0] * SIZE
+    few.close()
+
+
+def test_samples_in_a_container_are_samples(dataset, tmp_path, home):
+    with tarfile.open(tmp_path / "all.tar", "w") as archive:
+        for number in range(COUNT):
+            archive.add(tmp_path / "files" / f"{number:03d}", f"{number:03d}")
+    (tmp_path / "tars").mkdir()
+    os.rename(tmp_path / "all.tar", tmp_path / "tars" / "all.tar")
+    objects = swingby.torch.Dataset(tmp_path / "tars", layout="tar", settings={"home": home})
+    for _ in range(3):
+        batches = list(swingby.torch.DataLoader(objects, 8, num_workers=2))
+        assert torch.cat(batches).tolist() == [[number] * SIZE for number in range(COUNT)]
+    objects.source.close()
 
 
 # -- samplers and datasets of others -----------------------------------------------------------------------------------

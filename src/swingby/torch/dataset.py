@@ -40,13 +40,13 @@ class Dataset(torch.utils.data.Dataset[Any]):
     is uint8[k, n]; `collate_fn=list` takes objects of any size.
 
     Args:
-        source: a URL, opened by `swingby.open`, or what that returned.
+        source: a URL, opened by `swingby.open`, or what that returned; or a `swingby.Mixture`.
         transform: called with each `swingby.Sample`: its key, and its bytes as a read-only memoryview of shared memory, without a
             copy. What it returns is the sample; it must not be a view of that memory unless nobody writes into it.
         open_arguments: of `swingby.open`.
 
     Attributes:
-        source: the `swingby.Dataset`.
+        source: the `swingby.Dataset` or `Mixture`.
         transform: as given.
 
     Raises:
@@ -56,7 +56,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
 
     def __init__(
         self,
-        source: str | os.PathLike[str] | swingby.Dataset,
+        source: str | os.PathLike[str] | swingby.Dataset | swingby.Mixture,
         transform: Callable[[swingby.Sample], Any] | None = None,
         **open_arguments: Any,
     ) -> None:
@@ -101,13 +101,15 @@ class Dataset(torch.utils.data.Dataset[Any]):
             raise
 
 
-def opened(source: str | os.PathLike[str] | swingby.Dataset, arguments: dict[str, Any]) -> swingby.Dataset:
+def opened(
+    source: str | os.PathLike[str] | swingby.Dataset | swingby.Mixture, arguments: dict[str, Any]
+) -> swingby.Dataset | swingby.Mixture:
     """What is to be read, open.
 
     Raises:
         TypeError: arguments for an open dataset.
     """
-    if not isinstance(source, swingby.Dataset):
+    if not isinstance(source, swingby.Dataset | swingby.Mixture):
         return swingby.open(source, **arguments)
     if arguments:
         raise TypeError(f"{', '.join(arguments)}: for a URL; this dataset is open already")

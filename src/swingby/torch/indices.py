@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
+import swingby
 from swingby.torch.dataset import Step
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    import swingby
     from swingby.core.epoch import Draw
     from swingby.data.epoch import Epoch
     from swingby.data.loader import Loader
@@ -84,13 +84,13 @@ class Foreign:
         dataset: that is read.
         where: turns the sampler's indices into the dataset's.
         draw: what stands for bad samples is drawn from it; None: they raise.
-        ahead_bytes_max: how far to look, also at most 65,536 samples; 0: not at all.
+        ahead_bytes_max: how far to look, also at most 65,536 samples; 0: not at all, and not into a mixture.
     """
 
     def __init__(
         self,
         sampler: Iterable[Any],
-        dataset: swingby.Dataset,
+        dataset: swingby.Dataset | swingby.Mixture,
         where: Callable[[NDArray[np.int64]], NDArray[np.int64]],
         draw: Draw | None,
         ahead_bytes_max: int,
@@ -121,7 +121,7 @@ class Foreign:
         """See `Indices`."""
         self._looked.clear()
         self._looked_bytes = self._looked_samples = self._given = 0
-        if not self._ahead_bytes_max:
+        if not self._ahead_bytes_max or isinstance(self._dataset, swingby.Mixture):
             yield _ignore
             return
         self._following = self._dataset.following(self._ahead_bytes_max)

@@ -27,7 +27,7 @@ class IterableDataset(torch.utils.data.IterableDataset[Any]):
     `swingby.torch.DataLoader` with `swingby.torch.Dataset`.
 
     Args:
-        source: a URL, opened by `swingby.open`, or what that returned.
+        source: a URL, opened by `swingby.open`, or what that returned; or a `swingby.Mixture`.
         transform: as of `Dataset`.
         shuffle: by (seed, epoch, dataset); else in key order.
         order: of a shuffle, as of `swingby.Loader`.
@@ -43,7 +43,7 @@ class IterableDataset(torch.utils.data.IterableDataset[Any]):
 
     def __init__(
         self,
-        source: str | os.PathLike[str] | swingby.Dataset,
+        source: str | os.PathLike[str] | swingby.Dataset | swingby.Mixture,
         transform: Callable[[swingby.Sample], Any] | None = None,
         *,
         shuffle: bool = False,
@@ -62,8 +62,8 @@ class IterableDataset(torch.utils.data.IterableDataset[Any]):
         self._loader(0, 1)  # refuses what makes no sense here, not in a worker
 
     @property
-    def source(self) -> swingby.Dataset:
-        """The `swingby.Dataset`."""
+    def source(self) -> swingby.Dataset | swingby.Mixture:
+        """The `swingby.Dataset` or `Mixture`."""
         return self._objects.source
 
     def set_epoch(self, epoch: int) -> None:
