@@ -17,7 +17,7 @@ from swingby import config, sessions
 from swingby.keeper.protocol import Stop
 
 COUNT = 101
-SECONDS_MAX = 50
+SECONDS_MAX = 120  # on a busy machine; else some ten in all
 
 TRAINER = """
 import json, os, signal, sys
@@ -78,6 +78,7 @@ if rank == 0:
 """
 
 
+@pytest.mark.timeout(400)
 def test_ranks_that_are_killed_and_resumed_see_every_sample_once_an_epoch(tmp_path, home):
     folder = tmp_path / "files"
     folder.mkdir()

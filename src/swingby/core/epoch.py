@@ -33,6 +33,10 @@ class Order(Protocol):
         """What stands at these positions."""
         ...
 
+
+class WindowedOrder(Order, Protocol):
+    """An order of one dataset, which tells when its objects come without being computed."""
+
     def windows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Between which positions each object comes, the last included: int64[count] twice."""
         ...
@@ -46,7 +50,7 @@ class Draw(NamedTuple):
     digest: str
 
 
-def make_order(kind: str, manifest: Manifest, selection: NDArray[np.int64] | None, draw: Draw) -> Order | None:
+def make_order(kind: str, manifest: Manifest, selection: NDArray[np.int64] | None, draw: Draw) -> WindowedOrder | None:
     """The order of an epoch over the objects of a selection; None: as listed.
 
     Raises:
@@ -61,8 +65,8 @@ def make_order(kind: str, manifest: Manifest, selection: NDArray[np.int64] | Non
     raise ValueError(f"order={kind!r}: it is one of {', '.join(ORDERS)}")
 
 
-def use_windows(order: Order | None, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """See `Order.windows`; None: as listed."""
+def use_windows(order: WindowedOrder | None, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """See `WindowedOrder.windows`; None: as listed."""
     if order is None:
         return np.arange(count), np.arange(count)
     return order.windows()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from swingby.core.epoch import Order
+    from swingby.core.epoch import WindowedOrder
     from swingby.core.manifest.view import Manifest
     from swingby.keeper.plans import Walk
 
@@ -184,7 +184,7 @@ def cast_of(manifest: Manifest, selection: NDArray[np.int64] | None) -> Cast:
     return Cast(places, of_objects, np.arange(len(ordinals) + len(large)) < len(ordinals))
 
 
-def schedule(cast: Cast, order: Order | None, next_order: Order | None) -> Schedule | None:
+def schedule(cast: Cast, order: WindowedOrder | None, next_order: WindowedOrder | None) -> Schedule | None:
     """When the segments are in use; None: all of them, all the time."""
     count, segments = len(cast.of_objects), len(cast.is_pack)
     is_mixed = isinstance(order, Permutation)

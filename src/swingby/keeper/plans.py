@@ -23,7 +23,7 @@ from swingby.keeper.protocol import INDICES_WAITING_MAX, Selection
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from swingby.core.epoch import Order
+    from swingby.core.epoch import WindowedOrder
     from swingby.keeper.protocol import Follow, Plan
     from swingby.keeper.sources import Source
 
@@ -125,7 +125,7 @@ class EpochPlan(Walk):
         """See `Walk`."""
         return self._next_step >= self._steps
 
-    def next_order(self) -> Order | None:
+    def next_order(self) -> WindowedOrder | None:
         """Of the epoch that is likely to follow."""
         draw = self._draw._replace(epoch=self._draw.epoch + 1)
         return make_order(self._kind, self.source.manifest, self.selection, draw)
