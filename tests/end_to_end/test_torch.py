@@ -136,6 +136,14 @@ def test_the_stock_loader_takes_the_dataset(dataset, workers):
     assert torch.cat(list(loader))[:, 0].tolist() == list(range(COUNT))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_iterations_at_once_are_two_epochs(dataset, workers):
+    loader = swingby.torch.DataLoader(swingby.torch.Dataset(dataset, KEY), 8, True, seed=3, num_workers=workers)
+    ours = swingby.Loader(dataset, batch_size=8, shuffle=True, seed=3)
+    first, second = zip(*zip(loader, loader, strict=True), strict=True)
+    assert [keys(first), keys(second)] == [given(ours), given(ours)]
+
+
 def test_without_batches_samples_come_one_by_one(dataset):
     loader = swingby.torch.DataLoader(swingby.torch.Dataset(dataset, KEY), batch_size=None, shuffle=True, seed=2)
     assert list(map(int, loader)) == flat(given(swingby.Loader(dataset, batch_size=1, shuffle=True, seed=2)))
@@ -252,6 +260,10 @@ def test_arguments_that_do_not_go_together_are_refused(dataset):
             swingby.torch.DataLoader(objects, **wrong)
     with pytest.raises(ValueError, match="Subset"):
         swingby.torch.DataLoader(Subset(objects, [1]), on_bad="substitute")
+    plain = torch.utils.data.TensorDataset(torch.arange(10))
+    for wrong in ({"rank": 0, "world_size": 2}, {"on_bad": "substitute"}):
+        with pytest.raises(ValueError, match="|".join(wrong)):
+            swingby.torch.DataLoader(plain, **wrong)
     with pytest.raises(TypeError, match="nonsense"):
         swingby.torch.DataLoader(objects, nonsense=1)
 

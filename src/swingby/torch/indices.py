@@ -56,8 +56,10 @@ class OwnOrder:
         return len(self._course)
 
     def __iter__(self) -> Iterator[Any]:
-        epoch = self._epoch
-        assert epoch is not None  # the loader begins before PyTorch iterates
+        assert self._epoch is not None  # the loader begins before PyTorch iterates
+        return self._batches(self._epoch)
+
+    def _batches(self, epoch: Epoch) -> Iterator[Any]:
         for number in epoch.steps:
             indices = epoch.indices(number).tolist() or [epoch.stand_in(number)]
             yield indices[0] if self._is_single else Step(indices, epoch.draw if self._replaces else None)

@@ -74,6 +74,9 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         prefetch_bytes_max: how far the keeper reads ahead; 0: not, and no sampler is asked early.
         options: the others of PyTorch's, by name.
 
+    Attributes:
+        bad: samples of this epoch that were replaced, with the reason.
+
     Raises:
         ValueError: arguments that do not go together.
     """
@@ -94,13 +97,21 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         prefetch_bytes_max: int = 512 << 20,
         **options: Any,
     ) -> None:
-        if on_bad == "substitute" and batch_size is None:
-            raise ValueError("on_bad='substitute' needs batches: batch_size is None")
         objects, where = _objects(dataset)
+        is_own = dataset is objects and sampler is None and batch_sampler is None
+        if rank is not None and not is_own:
+            raise ValueError("rank and world_size share out Swingby's order; here something else says what is read")
+        if is_own and not options.get("in_order", True):
+            raise ValueError("in_order=False: batches out of order have no position; leave it out, or give a sampler")
+        if on_bad == "substitute" and (batch_size is None or dataset is not objects):
+            raise ValueError(
+                "on_bad='substitute' needs batches of a swingby.torch.Dataset: no batch_size=None, no Subset"
+            )
+        self.bad: list[BadSample] = []
         self._objects, self._where = objects, where
         self._course: Loader | None = None
         self._indices: Indices | None = None
-        self._replaces = objects is not None and on_bad == "substitute"
+        self._replaces = on_bad == "substitute"
         self._is_plain = objects is not None and objects.transform is None and options.get("collate_fn") is None
         if batch_size is not None and objects is not None:
             options["collate_fn"] = options.get("collate_fn") or stacked
@@ -109,8 +120,6 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         super().__init__(dataset, batch_size, shuffle, sampler, batch_sampler, **options)
         if objects is None:
             return
-        is_own = dataset is objects and sampler is None and batch_sampler is None
-        self._refuse(rank, on_bad, is_own=is_own)
         ranks = own_rank(rank, world_size) if is_own else (0, 1)
         course = Loader(
             objects.source,
@@ -130,7 +139,6 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         else:
             draw = Draw(seed, 0, objects.source.digest) if self._replaces else None
             self._indices = Foreign(super()._index_sampler, objects.source, where, draw, prefetch_bytes_max)
-        self.bad: list[BadSample] = []
 
     @property
     def _index_sampler(self) -> Any:
@@ -218,15 +226,6 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             return self.collate_fn(samples)
 
         return gathered(iter(self._index_sampler), gather, self.num_workers, ahead, self.timeout)
-
-    def _refuse(self, rank: int | None, on_bad: str, *, is_own: bool) -> None:
-        """Refuse arguments that do not go together."""
-        if not is_own and rank is not None:
-            raise ValueError("rank and world_size share out Swingby's order; here a sampler says what is read")
-        if is_own and not self.in_order:
-            raise ValueError("in_order=False: batches out of order have no position; leave it out, or give a sampler")
-        if on_bad == "substitute" and self._objects is not self.dataset:
-            raise ValueError("on_bad='substitute' needs the swingby.torch.Dataset itself, not a Subset of it")
 
 
 def _objects(
