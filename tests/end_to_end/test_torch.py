@@ -210,6 +210,21 @@ def test_a_resume_under_another_world_gives_what_is_left_once(dataset, workers):
         assert sorted(seen) == list(range(COUNT))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ranks_keep_step_where_a_resume_finds_fewer_samples_than_ranks(dataset, workers):
+    objects = swingby.torch.Dataset(dataset, KEY)
+    first = swingby.torch.DataLoader(objects, COUNT - 2, True)
+    whole = flat(given(swingby.Loader(dataset, batch_size=COUNT, shuffle=True)))
+    next(iter(first))
+    found = []
+    for rank in range(4):
+        loader = swingby.torch.DataLoader(objects, 5, True, rank=rank, world_size=4, num_workers=workers)
+        loader.load_state_dict(first.state_dict())
+        found.append(keys(loader))
+        assert loader.state_dict()["consumed"] == COUNT
+    assert found == [[[whole[-2]]], [[whole[-1]]], [[whole[-2]]], [[whole[-2]]]]
+
+
 def test_states_are_those_of_the_loader(dataset):
     def ours():
         return swingby.Loader(dataset, batch_size=8, shuffle=True, seed=1)
@@ -311,6 +326,8 @@ def test_samplers_of_others_say_what_is_read(dataset, workers, transform):
 
     ranks = [DistributedSampler(objects, 3, rank, shuffle=True, seed=4) for rank in range(3)]
     assert [flat(read(batch_size=8, sampler=one)) for one in ranks] == [list(one) for one in ranks]
+    swingby.torch.DataLoader(objects, 8, sampler=ranks[0]).set_epoch(5)
+    assert ranks[0].epoch == 5
     weights = [1.0 if number < 5 else 0.0 for number in range(COUNT)]
     drawn = flat(read(batch_size=8, sampler=WeightedRandomSampler(weights, 40)))
     assert len(drawn) == 40
@@ -356,13 +373,21 @@ def test_the_keeper_reads_ahead_of_a_sampler_of_others(dataset):
         before = base_bytes(client)
         loader = swingby.torch.DataLoader(swingby.torch.Dataset(dataset), 8, sampler=order, prefetch_bytes_max=ahead)
         batches = iter(loader)
-        next(batches)
-        until = time.monotonic() + 10
-        while base_bytes(client) - before < expected * SIZE and time.monotonic() < until:
-            time.sleep(0.01)
+        assert next(batches)[:, 0].tolist() == order[:8]
+        await_base_bytes(client, before + expected * SIZE)
         time.sleep(0.1)
-        assert base_bytes(client) - before == expected * SIZE
-        assert torch.cat(list(batches))[:, 0].tolist() == order[8:]
+        assert base_bytes(client) == before + expected * SIZE
+    for start in (8, 16):
+        assert next(batches)[:, 0].tolist() == order[start : start + 8]
+    await_base_bytes(client, before + 32 * SIZE)  # what was taken made room
+    assert torch.cat(list(batches))[:, 0].tolist() == order[24:]
+
+
+def await_base_bytes(client, expected):
+    until = time.monotonic() + 10
+    while base_bytes(client) < expected:
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def base_bytes(client):

@@ -211,9 +211,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         )
 
     def _gathered(self) -> Iterator[Any]:
-        torch.empty((), dtype=torch.int64).random_(
-            generator=self.generator
-        )  # as PyTorch does: what is drawn next is the same
+        # PyTorch draws a number at every iteration; whatever is drawn behind it stays the same.
+        torch.empty((), dtype=torch.int64).random_(generator=self.generator)
         is_pinned = self.pin_memory and torch.accelerator.is_available()
         ahead = (self.prefetch_factor or 0) * self.num_workers
 
