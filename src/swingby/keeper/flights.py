@@ -14,7 +14,7 @@ from swingby.core.checksum import word_of
 from swingby.core.containers.location import sample_in
 from swingby.core.object import key_text
 from swingby.core.plan import Fetch, chunk_numbers, chunk_sizes, memory_bytes, without
-from swingby.core.segment import CHUNK_BYTES
+from swingby.core.segment import ALIGNMENT_BYTES, CHUNK_BYTES
 from swingby.errors import CorruptDataError, KeeperError, LevelError, SwingbyError
 from swingby.keeper.stash import Kept
 from swingby.levels.segment_file import Run
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from swingby.base.contract import Base
     from swingby.levels.level import Level
     from swingby.levels.segment_file import SegmentFile
+
+
+NEIGHBOURS_MAX = 256  # stored by one call, which takes 1024 pieces; gaps count
 
 
 class Place(NamedTuple):
@@ -153,6 +156,7 @@ class FetchJob:
     def _scatter(self, fetch: Fetch, outcome: Outcome) -> None:
         """Samples that were read together, each to its place; a bad one is no reason for the others to fail."""
         view = memoryview(read(self._base, fetch)).cast("B")
+        runs = []
         for piece in fetch.pieces:
             at = piece.start - fetch.start
             try:
@@ -160,9 +164,24 @@ class FetchJob:
             except CorruptDataError as error:
                 outcome.errors[piece.chunk] = error
                 continue
-            stored = self._store(Run(piece.chunk, piece.offset, data, (word_of(data),)))
-            copies = {chunk: kept._replace(data=bytes(data)) for chunk, kept in stored.homeless.items()}
-            _add(outcome, stored._replace(homeless=copies))  # a view would hold all that was read
+            runs.append(Run(piece.chunk, piece.offset, data, (word_of(data),)))
+        for group in neighbours(runs):
+            if self._store_together(group):
+                continue
+            for run in group:
+                stored = self._store(run)
+                copies = {chunk: kept._replace(data=bytes(kept.data)) for chunk, kept in stored.homeless.items()}
+                _add(outcome, stored._replace(homeless=copies))  # a view would hold all that was read
+
+    def _store_together(self, runs: list[Run]) -> bool:
+        """Store neighbours by one call; where that does not go, it may one by one."""
+        if self.target is None or len(runs) == 1:
+            return False
+        try:
+            self.target.level.fill(self.target.file, *runs)
+        except LevelError:
+            return False
+        return True
 
     def _unpack(self, fetch: Fetch) -> Outcome:
         """A large sample that is compressed as a whole; of its chunks those that are absent."""
@@ -238,6 +257,20 @@ class FetchJob:
             return outcome
         copy = Kept(bytes(data), word, len(data))  # the reader's buffer is used again
         return Outcome({}, {chunk: copy}, {chunk})
+
+
+def neighbours(runs: list[Run]) -> list[list[Run]]:
+    """Runs of one chunk of a pack, grouped where each begins where the one before is aligned to end."""
+    groups: list[list[Run]] = []
+    stop = last = -1
+    for run in sorted(runs, key=lambda run: run.chunk):
+        follows = run.chunk == last + 1 and 0 <= run.offset - stop < ALIGNMENT_BYTES
+        if groups and follows and len(groups[-1]) < NEIGHBOURS_MAX:
+            groups[-1].append(run)
+        else:
+            groups.append([run])
+        last, stop = run.chunk, run.offset + len(memoryview(run.data))
+    return groups
 
 
 def _add(whole: Outcome, part: Outcome) -> None:

@@ -138,13 +138,13 @@ class Level:
             if file.users == 0 and self._names.get(file.segment.id) != os.path.basename(file.path):
                 file.close()  # retired meanwhile
 
-    def fill(self, file: SegmentFile, run: Run) -> None:
-        """Store chunks of a held segment; evicts others to make room.
+    def fill(self, file: SegmentFile, *runs: Run) -> None:
+        """Store chunks of a held segment, by runs that are neighbours; evicts others to make room.
 
         Raises:
             LevelError: there is no room, or the file system refuses; nothing became present.
         """
-        size = len(memoryview(run.data))
+        size = sum(len(memoryview(run.data)) for run in runs)
         pages = -(-size // PAGE_BYTES) * PAGE_BYTES
         with self._lock:
             self._make_room(pages, file.segment.id)
@@ -155,7 +155,7 @@ class Level:
             self._writing[file.segment.id] += 1
             self._sizes[file.segment.id] = self._sizes.get(file.segment.id, 0) + pages
         try:
-            file.write(run)
+            file.write(*runs)
         except LevelError:
             with self._lock:
                 self._room_bytes = 0

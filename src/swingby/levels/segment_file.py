@@ -178,16 +178,19 @@ class SegmentFile:
         """All present chunks."""
         return np.flatnonzero(self.entries[:, 0])
 
-    def write(self, run: Run) -> None:
-        """Store chunks, then their entries.
+    def write(self, *runs: Run) -> None:
+        """Store chunks, then their entries. Several runs are of a pack, and each begins where the one before is aligned to end.
 
         Raises:
             LevelError: the file system refuses the bytes; nothing became present.
         """
         try:
-            size = _write_all(self.descriptor, run.data, run.offset)
-            extent = map_file.pack_extent(run.offset, size) if self.segment.packed else 0
-            self._enter(run.chunk, [(word, extent) for word in run.words])
+            sizes = _write_runs(self.descriptor, runs)
+            entries = []
+            for run, size in zip(runs, sizes, strict=True):
+                extent = map_file.pack_extent(run.offset, size) if self.segment.packed else 0
+                entries += [(word, extent) for word in run.words]
+            self._enter(runs[0].chunk, entries)
         except OSError as error:
             _refuse(error, self.path)
 
@@ -364,6 +367,20 @@ def _write_all(descriptor: int, data: Buffer, offset: int) -> int:
     while done < size:
         done += os.pwrite(descriptor, memoryview(data).cast("B")[done:], offset + done)
     return size
+
+
+def _write_runs(descriptor: int, runs: Sequence[Run]) -> list[int]:
+    """Write runs and what is between them by one call; their sizes."""
+    if len(runs) == 1:
+        return [_write_all(descriptor, runs[0].data, runs[0].offset)]
+    parts: list[Buffer] = []
+    sizes, at = [len(memoryview(run.data)) for run in runs], runs[0].offset
+    for run, size in zip(runs, sizes, strict=True):
+        parts += [bytes(run.offset - at), run.data]
+        at = run.offset + size
+    if os.pwritev(descriptor, parts, runs[0].offset) < at - runs[0].offset:  # interrupted, or the disk is full
+        _write_all(descriptor, b"".join(parts), runs[0].offset)
+    return sizes
 
 
 def _refuse(error: OSError, path: str) -> NoReturn:

@@ -44,6 +44,22 @@ def test_chunks_are_absent_until_written_and_then_read_right(folder):
     assert not file.is_complete
 
 
+@pytest.mark.parametrize("short", [False, True])
+def test_neighbours_are_written_together_and_read_one_by_one(folder, monkeypatch, short):
+    """A write that is interrupted goes on."""
+    if short:
+        whole = os.pwritev
+        monkeypatch.setattr(os, "pwritev", lambda descriptor, parts, at: whole(descriptor, parts[:3], at))
+    file = SegmentFile.create(folder, PACK, BOOT)
+    parts = [random.Random(size).randbytes(size) for size in (100, 0, 64, 5000)]
+    offsets = [640, 768, 768, 832]
+    file.write(
+        *[Run(2 + n, at, data, [word_of(data)]) for n, (at, data) in enumerate(zip(offsets, parts, strict=True))]
+    )
+    assert file.present().tolist() == [2, 3, 4, 5]
+    assert [bytes(file.read(2 + number, READER)) for number in range(4)] == parts
+
+
 def test_a_pair_is_opened_again_as_it_was(folder):
     file = SegmentFile.create(folder, LARGE, BOOT)
     data = random.Random(0).randbytes(CHUNK_BYTES + 100)
