@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 
-from swingby.api import open, read, read_into
+from swingby.api import open, prefetch, read, read_into
 from swingby.data.dataset import Batch, Dataset, Sample
 from swingby.data.decode import Decode
 from swingby.data.loader import Loader
@@ -23,4 +23,16 @@ __version__ = "0.1.0"
 
 logging.getLogger("swingby").addHandler(logging.NullHandler())  # silent unless the program listens
 
-__all__ = ["Batch", "Dataset", "Decode", "Loader", "Mixture", "Sample", "SwingbyError", "open", "read", "read_into"]
+__all__ = [
+    "Batch",
+    "Dataset",
+    "Decode",
+    "Loader",
+    "Mixture",
+    "Sample",
+    "SwingbyError",
+    "open",
+    "prefetch",
+    "read",
+    "read_into",
+]

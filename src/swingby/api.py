@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import os
 from typing import TYPE_CHECKING
 
 from swingby import assemble, sessions
 from swingby.core.containers.layouts import bad_containers, hidden_by
 from swingby.core.selection import select
-from swingby.core.url import parse, shown
+from swingby.core.url import parse, shown, shown_url
 from swingby.data.dataset import Dataset
 from swingby.data.opening import Opener
+from swingby.data.prefetch import Prefetch, Target
+from swingby.data.progress import Reached, Reporter
 from swingby.errors import EmptyDatasetError, UrlError
 from swingby.keeper.protocol import Selection
 from swingby.path.url_reader import UrlReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from typing_extensions import Buffer
 
     from swingby.config import Overrides
+    from swingby.data.progress import Bar, ProgressCall
 
 REFRESH_MODES = ("auto", "always", "never")
 
@@ -34,7 +39,7 @@ def open(
     *,
     layout: str = "objects",
     on_bad: str = "raise",
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCall | Bar | None = None,
     settings: Overrides = None,
 ) -> Dataset:
     """A snapshot of everything under a prefix.
@@ -51,7 +56,8 @@ def open(
             containers, and what is in them are the samples; see docs/containers.md. A saved manifest brings its own.
         on_bad: "raise": a container that is damaged is an error that names all such; "skip": they are left out, and
             `dataset.bad_containers` names them.
-        progress: called with objects and bytes while a listing goes on.
+        progress: called with objects and bytes while a listing goes on; or a bar, as `tqdm(unit=" objects")`: anything with
+            `total`, `update(n)` and `close()`, told of objects.
         settings: dotted keys to values; see `swingby.config`.
 
     Raises:
@@ -71,7 +77,9 @@ def open(
     session = sessions.session(settings)
     location = assemble.locate(parse(text), session.settings, folder=True)
     opener = Opener(session.settings, session.client, location, session.fallback(location), layout)
-    reader = opener.open(manifest, refresh, progress)
+    with contextlib.closing(Reporter(progress, in_bytes=False)) as report:
+        reader = opener.open(manifest, refresh, lambda *done: report.tell(Reached(*done), 2))
+        report.finish(len(reader.manifest))
     if on_bad == "raise" and (error := bad_containers(reader.manifest.root)):
         raise error
     hidden = [pattern for pattern in hidden_by(reader.manifest.root.layout) if pattern not in filters.exclude]
@@ -127,6 +135,59 @@ def read_into(
     if start < 0:
         raise ValueError(f"start={start}: it is not negative")
     return _reader(url, max_age_seconds, settings).read_into(view.cast("B"), start)
+
+
+def prefetch(
+    urls: str | os.PathLike[str] | Dataset | Sequence[str | os.PathLike[str] | Dataset],
+    *,
+    pin: bool = True,
+    include: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] | None = None,
+    progress: ProgressCall | Bar | None = None,
+    settings: Overrides = None,
+) -> Prefetch:
+    """Begin to make objects and datasets present, one after another, and return at once.
+
+    Args:
+        urls: of objects or prefixes, or datasets; one or several. `https://` URLs are of objects: of a list, open the dataset.
+        pin: keep what comes as long as the handle lives: of each level three quarters at most.
+        include, exclude: as in `open`, of every prefix.
+        progress: called with objects, bytes, and the totals of both as far as they are known; or a bar, as
+            `tqdm(unit="B", unit_scale=True)`: anything with `total`, `update(n)` and `close()`, told of bytes. From another thread.
+        settings: as in `open`.
+
+    Returns:
+        A handle: `progress`, `done`, `wait(timeout)`, `cancel()`, and a context manager.
+
+    Raises:
+        UrlError: it is no URL.
+        ConfigError: a setting is wrong.
+        ValueError: nothing is given, or `progress` is neither function nor bar.
+    """
+    given = [urls] if isinstance(urls, str | os.PathLike | Dataset) else list(urls)
+    if not given:
+        raise ValueError("prefetch takes one URL at least")
+    report = Reporter(progress, in_bytes=True)
+    return Prefetch([_target(one, _patterns(include), _patterns(exclude), settings) for one in given], report, pin=pin)
+
+
+def _target(
+    one: str | os.PathLike[str] | Dataset, include: list[str], exclude: list[str], settings: Overrides
+) -> Target:
+    if isinstance(one, Dataset):
+        return Target(
+            shown_url(one.url), one.client, None, lambda: copy.copy(one)
+        )  # opened again, as a keeper may be new
+    session = sessions.session(settings)
+    address = parse(os.fspath(one))
+    is_folder = bool(include or exclude) or not address.path or address.path.endswith("/")
+    location = assemble.locate(address, session.settings, folder=is_folder)
+    return Target(
+        shown(address),
+        session.client,
+        None if is_folder else location,
+        lambda: open(one, include=include, exclude=exclude, settings=session.settings),
+    )
 
 
 def _reader(url: str | os.PathLike[str], max_age_seconds: float, settings: Overrides) -> UrlReader:

@@ -14,6 +14,7 @@ import pytest
 
 from swingby import config
 from swingby.doors.cli.running import Running
+from swingby.keeper.place import place_of
 
 SWINGBY = [sys.executable, "-c", "from swingby.doors.cli.main import main; main()"]
 SECONDS_MAX = 20
@@ -111,6 +112,20 @@ def test_pins_expire(home, folder, command):
     assert 7100 < left["seconds_left"] < 7200
     assert left["name"] == folder
     assert left["bytes"] >= 1_000_000
+
+
+def test_a_keeper_with_pins_does_not_leave_as_idle(home, folder, command):
+    command("--set", "keeper.idle_exit_seconds=0.5", "warm", folder, "--expires", "5s")
+    time.sleep(3.0)  # nobody looks
+    assert len(pins(home)) == 1
+    end = time.monotonic() + SECONDS_MAX
+    while os.path.exists(socket_of(home)):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def socket_of(home):
+    return place_of(config.load({"home": home})).socket
 
 
 def test_evict_ends_pins_of_jobs_and_not_those_of_others(home, folder, command, tmp_path):

@@ -19,7 +19,19 @@ MANY_LINES, MANY_LINES_SHARE = 200, 0.25
 FUNCTION_LINES_MAX = 60
 PARAMETERS_MAX, PARAMETERS_PUBLIC_MAX = 5, 12
 BANNED_NAMES = {"utils", "util", "helpers", "common", "misc", "manager", "base_class", "v2"}
-PUBLIC = {"Batch", "Dataset", "Decode", "Loader", "Mixture", "Sample", "SwingbyError", "open", "read", "read_into"}
+PUBLIC = {
+    "Batch",
+    "Dataset",
+    "Decode",
+    "Loader",
+    "Mixture",
+    "Sample",
+    "SwingbyError",
+    "open",
+    "prefetch",
+    "read",
+    "read_into",
+}
 
 
 def sources():

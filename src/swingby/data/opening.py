@@ -155,11 +155,13 @@ class Opener:
         """List the prefix in this process and keep the manifest in its memory."""
         base = self._fallback.base(reason)
         shards: dict[bytes, memoryview] = {}
+        done = [0, 0]
 
         def keep(info: ShardInfo, data: bytes) -> None:
             shards[info.digest] = memoryview(data)
+            done[:] = done[0] + info.count, done[1] + info.data_bytes
             if progress:
-                progress(info.count, info.data_bytes)
+                progress(*done)
 
         def manifest_of(root: Root) -> Manifest:
             return Manifest(root, encode_root(root)[0], lambda number: shards[root.shards[number].digest])

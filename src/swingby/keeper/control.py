@@ -77,6 +77,7 @@ class Control:
             "levels": {
                 level.name: level.counts()._asdict()
                 | {"budget_bytes": level.options.budget_bytes, "directory": level.options.directory}
+                | {"pinned_bytes": keeper.pins.bytes_on(level)}
                 | dict(zip(("hits", "misses"), found[level.name], strict=True))
                 for level in filter(None, engine.levels)
             },
@@ -88,6 +89,7 @@ class Control:
             "spill": {"waiting_segments": keeper.upkeep.waiting_count, "bytes": keeper.upkeep.spilled_bytes},
             "moved_bytes": keeper.upkeep.moved_bytes,
             "pins": keeper.pins.facts(),
+            "pin_count": len(keeper.pins),
         }
 
     def warm(self, connection: Connection, message: protocol.Warm) -> None:

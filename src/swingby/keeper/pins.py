@@ -9,8 +9,10 @@ Threads: safe.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from swingby.errors import LevelError
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from swingby.levels.level import Level
 
 PINNED_SHARE_MAX = 0.75  # of a level's budget; the rest is for what else is read
-PINS_MAX = 1024  # a descriptor each
+PINS_MAX = 65_536
+LEASES_MAX = 1024  # a descriptor each
+SHOWN_MAX = 100
 NAME_CHARACTERS_MAX = 1024
 
 
@@ -83,7 +87,9 @@ class Pins:
     def __init__(self, levels: Levels) -> None:
         self._levels = levels
         self._lock = threading.Lock()
-        self._pins: list[Pin] = []
+        self._pins: dict[Pin, None] = {}  # in order
+        self._counts: dict[str, Counter[bytes]] = {level.name: Counter() for level in filter(None, levels)}
+        self._bytes: Counter[str] = Counter()  # pinned, by level
 
     def __len__(self) -> int:
         return len(self._pins)
@@ -102,15 +108,18 @@ class Pins:
         """
         sizes = {segment.id: segment.size_bytes for segment in segments}
         with self._lock:
-            if len(self._pins) >= PINS_MAX:
-                raise LevelError(f"there are {PINS_MAX} pins already", remedy="End some with `swingby evict`")
+            leases = sum(pin.job is not None for pin in self._pins) if lease else 0
+            if len(self._pins) >= PINS_MAX or leases >= LEASES_MAX:
+                raise LevelError(f"there are {len(self._pins)} pins already", remedy="End some with `swingby evict`")
             memory, burst = self._levels
             for level in (memory, None if is_near else burst):
                 if level and self._has_room(level, sizes):
                     pin = Pin(name, level, sizes, lease)
+                    self._bytes[level.name] += self._more(level, sizes)
+                    self._counts[level.name].update(sizes.keys())
+                    self._pins[pin] = None
                     for identity in sizes:
                         level.pin(identity)
-                    self._pins.append(pin)
                     return pin
             raise self._refusal(name, sum(sizes.values()))
 
@@ -119,7 +128,13 @@ class Pins:
         with self._lock:
             if pin not in self._pins:
                 return
-            self._pins.remove(pin)
+            del self._pins[pin]
+            counts = self._counts[pin.level.name]
+            for identity, size in pin.sizes.items():
+                counts[identity] -= 1
+                if not counts[identity]:
+                    del counts[identity]
+                    self._bytes[pin.level.name] -= size
         for identity in pin.sizes:
             pin.level.unpin(identity, leaves_first=pin.is_leased)
         if pin.job:
@@ -127,38 +142,42 @@ class Pins:
 
     def expire(self) -> None:
         """End those whose time or process is over; called now and then."""
-        for pin in list(self._pins):
-            if pin.is_over:
-                self.end(pin)
+        with self._lock:
+            found = [pin for pin in self._pins if pin.is_over]
+        for pin in found:
+            self.end(pin)
 
     def end_leased(self, identities: set[bytes] | None) -> int:
         """End the leased ones that hold any of these segments, or all; how many."""
-        found = [pin for pin in list(self._pins) if pin.is_leased and _meets(pin, identities)]
+        with self._lock:
+            found = [pin for pin in self._pins if pin.is_leased and _meets(pin, identities)]
         for pin in found:
             self.end(pin)
         return len(found)
 
     def facts(self) -> list[dict[str, Any]]:
-        """What `status` shows."""
+        """What `status` shows, the first of them."""
         with self._lock:
-            return [pin.facts() for pin in self._pins]
+            return [pin.facts() for pin in itertools.islice(self._pins, SHOWN_MAX)]
+
+    def bytes_on(self, level: Level) -> int:
+        """Bytes pinned on a level: of whole segments."""
+        return self._bytes[level.name]
 
     def _has_room(self, level: Level, sizes: dict[bytes, int]) -> bool:
         most = PINNED_SHARE_MAX * level.options.budget_bytes
-        return max(sizes.values(), default=0) <= level.options.budget_bytes // 2 and self._with(level, sizes) <= most
+        is_admitted = max(sizes.values(), default=0) <= level.options.budget_bytes // 2
+        return is_admitted and self._bytes[level.name] + self._more(level, sizes) <= most
 
-    def _with(self, level: Level, sizes: dict[bytes, int]) -> int:
-        """Bytes pinned on a level if these were too."""
-        together = dict(sizes)
-        for pin in self._pins:
-            if pin.level is level:
-                together |= pin.sizes
-        return sum(together.values())
+    def _more(self, level: Level, sizes: dict[bytes, int]) -> int:
+        """Bytes of these that are not yet pinned on a level."""
+        counts = self._counts[level.name]
+        return sum(size for identity, size in sizes.items() if identity not in counts)
 
     def _refusal(self, name: str, size: int) -> LevelError:
         there = [
             f"of {_megabytes(level.options.budget_bytes)} of the {level.name} level at most {PINNED_SHARE_MAX:.0%} may be, "
-            f"and {_megabytes(self._with(level, {}))} are"
+            f"and {_megabytes(self._bytes[level.name])} are"
             for level in filter(None, self._levels)
         ]
         why = "; ".join(there) or "there is no level"

@@ -72,6 +72,27 @@ def test_there_are_only_so_many_pins(levels, monkeypatch):
         pins.add("a", [segment(1)], None, is_near=False)
     pins.end(held[0])
     pins.add("a", [segment(1)], None, is_near=False)
+    assert len(pins) == 2
+
+
+def test_bytes_count_once_for_each_segment_and_end_with_the_last_pin(levels):
+    pins = Pins(levels)
+    first = pins.add("a", [segment(1), segment(2)], None, is_near=False)
+    second = pins.add("b", [segment(2), segment(3)], None, is_near=False)
+    found = [pins.bytes_on(levels.memory)]
+    for pin in (first, first, second):
+        pins.end(pin)
+        found.append(pins.bytes_on(levels.memory))
+    assert [one // 40960 for one in found] == [3, 2, 2, 0]
+
+
+def test_there_are_only_so_many_leases(levels, monkeypatch):
+    monkeypatch.setattr(module, "LEASES_MAX", 1)
+    pins, lease = Pins(levels), Lease(os.getpid(), started_at(os.getpid()))
+    pins.add("a", [segment(1)], lease, is_near=False)
+    with pytest.raises(LevelError):
+        pins.add("a", [segment(1)], lease, is_near=False)
+    pins.add("a", [segment(1)], None, is_near=False)
 
 
 def test_what_a_lease_held_is_the_first_to_leave(levels):

@@ -67,6 +67,8 @@ def _show(out: Console, facts: dict[str, Any]) -> None:
     )
     for pin in facts["pins"]:
         _say(out, _of_pin(pin))
+    if more := facts["pin_count"] - len(facts["pins"]):
+        _say(out, f"… and {counted(more, 'more pin')}.")
     if spill["waiting_segments"]:
         _say(out, f"Still to be copied to the burst level: {counted(spill['waiting_segments'], 'segment')}.")
 
