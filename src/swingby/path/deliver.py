@@ -82,7 +82,7 @@ class _Buffers:
         """A writable array that gives its memory back when nothing refers to it any more."""
         with self._lock:
             fitting = [one for one in self._free if size <= len(one) <= 2 * size]
-            memory = min(fitting, key=len, default=None)
+            memory = min(reversed(fitting), key=len, default=None)  # the last one given back is still in the caches
             if memory is not None:
                 self._free.remove(memory)
         if memory is None:
