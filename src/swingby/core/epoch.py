@@ -74,14 +74,16 @@ def use_windows(order: WindowedOrder | None, count: int) -> tuple[NDArray[np.int
 
 def block_bounds(manifest: Manifest, selection: NDArray[np.int64] | None) -> NDArray[np.int64]:
     """Where blocks begin, as positions in key order, and the count at the end: int64[b + 1]."""
-    packs, is_large = manifest.packs_of_all()
-    if selection is not None:
-        packs, is_large = packs[selection], is_large[selection]
-    count = len(packs)
-    starts = np.flatnonzero(np.append(True, packs[1:] != packs[:-1]))[: max(count, 0)]
+    if selection is None:
+        count = len(manifest)
+        starts, large = manifest.pack_changes()
+    else:
+        packs, is_large = (of_all[selection] for of_all in manifest.packs_of_all())
+        count = len(packs)
+        starts = np.flatnonzero(np.append(True, packs[1:] != packs[:-1]))[:count]
+        large = np.flatnonzero(is_large)
     lengths = np.diff(np.append(starts, count))
     starts = starts[(lengths >= BLOCK_OBJECTS_MIN) | (starts == 0)]
-    large = np.flatnonzero(is_large)
     starts = np.union1d(starts, large[::LARGE_TOGETHER])
     return np.append(starts, count).astype(np.int64)
 

@@ -164,8 +164,9 @@ class MappedSet:
         present = int(np.count_nonzero(words))
         if present == len(words):
             return True
-        slots = self._manifest.slots_of(ordinal)
-        return present >= len(slots) and bool(words[slots].all())
+        if present < self._manifest.live_count(ordinal):
+            return False
+        return bool(words[self._manifest.slots_of(ordinal)].all())
 
     def _drop(self, slots: list[int]) -> None:
         if not slots:

