@@ -29,6 +29,7 @@ ROWS = {
     "epochs": "the second epoch, one cold object, four processes on one dataset (needs Ceph)",
     "startup": "import, first use in a new process, start of a keeper that finds 10,000 segments",
     "torch": "our DataLoader with 2 workers against level 1 and PyTorch's over files, and its memory (needs swingby[bench])",
+    "resume": "going on in the middle of an epoch of ten million samples, and of a mixture",
     "manifests": "listing a million files, ten million rows, what a refresh keeps",
 }
 NEEDS_CEPH = {"cold", "far", "epochs"}

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from swingby.core.epoch import Draw
 from swingby.core.mixture import BLOCK_POSITIONS, LongPasses, MixtureOrder, ShortPasses
-from swingby.core.order import Permutation, permutations
+from swingby.core.order import Permutation, Share, consumed_positions, permutations
 from swingby.core.quotas import POSITIONS_MAX, Quotas, shares_of
+from swingby.data.epoch import Steps
 
 WEIGHTS = st.lists(
     st.integers(0, 5) | st.floats(0, 1) | st.sampled_from([1e-9, 1e-3, 1e9]), min_size=1, max_size=12
@@ -183,6 +184,26 @@ def test_any_positions_can_be_computed_alone(data):
     places = np.array(data.draw(st.lists(st.integers(0, samples - 1), max_size=20)), np.int64)
     again, _ = an_order(sizes, weights=weights, samples=samples, epoch=order._draw.epoch)
     assert np.array_equal(again.take(places), whole[places])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.data())
+def test_a_resume_under_any_world_gives_what_is_left_once(data):
+    """Epochs read in stretches, each by another world, are the sequence itself."""
+    sizes = data.draw(st.lists(st.integers(1, 300), min_size=1, max_size=4))
+    weights = data.draw(st.lists(st.integers(1, 9), min_size=len(sizes), max_size=len(sizes)))
+    samples = data.draw(st.integers(1, 500))
+    order, _ = an_order(sizes, weights=weights, samples=samples, epoch=data.draw(st.integers(0, 3)))
+    seen, consumed = [], 0
+    while consumed < samples:
+        world, batch = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 40))
+        shares = [Share(batch, rank, world, drop_last=False, first=consumed) for rank in range(world)]
+        ranks = [Steps(samples, share, order) for share in shares]
+        steps = data.draw(st.integers(1, ranks[0].count))
+        for step in range(steps):
+            seen += [index for rank in ranks for index in rank.indices(step).tolist()]
+        consumed = consumed_positions(samples, shares[0], steps)
+    assert seen == order.take(np.arange(samples)).tolist()
 
 
 def test_sizes_as_weights_give_a_shuffle_of_everything():
