@@ -6,6 +6,7 @@ import itertools
 import json
 import operator
 import os
+import pickle
 import random
 import tarfile
 import time
@@ -128,6 +129,12 @@ def test_workers_of_every_kind_give_the_loaders_order(dataset, context, persiste
     ours = swingby.Loader(dataset, batch_size=8, shuffle=True, seed=3)
     for _ in range(2):
         assert keys(loader) == given(ours)
+
+
+def test_a_dataset_is_pickled_as_what_it_reads(dataset):
+    again = pickle.loads(pickle.dumps(swingby.torch.Dataset(dataset, KEY)))
+    assert [again[3], len(again), again.source.manifest] == ["003", COUNT, dataset.manifest]
+    again.source.close()
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -451,9 +458,12 @@ def test_ranks_and_workers_share_an_iterable_dataset(dataset, world, workers, sh
     assert max(map(len, found)) - min(map(len, found)) <= max(1, workers)
 
 
-def test_an_epoch_that_is_set_reaches_workers_that_persist(dataset):
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_an_epoch_that_is_set_reaches_workers_that_persist(dataset, context):
     objects = swingby.torch.IterableDataset(dataset, KEY, shuffle=True, seed=1)
-    loader = swingby.torch.DataLoader(objects, 8, num_workers=1, persistent_workers=True)
+    loader = swingby.torch.DataLoader(
+        objects, 8, num_workers=1, persistent_workers=True, multiprocessing_context=context, timeout=60
+    )
     first, again = keys(loader), keys(loader)
     loader.set_epoch(3)
     later = keys(loader)
