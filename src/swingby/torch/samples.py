@@ -19,6 +19,8 @@ from swingby.path.found import memory_records
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     import swingby
     from swingby.data.work import BadSample
 
@@ -76,16 +78,8 @@ def packed(batch: swingby.Batch, *, is_pinned: bool) -> torch.Tensor:
     else:  # memory of ours is touched already, and is used again once the tensor is gone
         memory = torch.from_numpy(touched(total))
     records = batch.found.records()
-    if records is None:
+    if records is None or not _copy_records(int(batch.sizes[0]), records, memory):
         batch.packed(out=memory.numpy())
-    else:
-        size = int(batch.sizes[0])
-        everywhere = _everywhere(size)
-        target, wanted = memory.view(len(batch), size).view(everywhere.dtype), torch.from_numpy(records)
-        together = max(1, SPLIT_ELEMENTS // target.shape[1])
-        for start in range(0, len(batch), together):
-            part = slice(start, start + together)
-            torch.index_select(everywhere, 0, wanted[part], out=target[part])
     return memory
 
 
@@ -103,6 +97,19 @@ def stacked(samples: Sequence[Any]) -> Any:
         if len(set(sizes)) > 1:
             raise _uneven(sizes)
     return torch.utils.data.default_collate(list(samples))
+
+
+def _copy_records(size: int, records: NDArray[np.int64], memory: torch.Tensor) -> bool:
+    """Copy records of one size, outside the interpreter's lock; False where PyTorch would split the copy of a single one."""
+    everywhere = _everywhere(size)
+    if everywhere.shape[1] >= SPLIT_ELEMENTS:
+        return False
+    target, wanted = memory.view(len(records), size).view(everywhere.dtype), torch.from_numpy(records)
+    together = SPLIT_ELEMENTS // everywhere.shape[1]
+    for start in range(0, len(records), together):
+        part = slice(start, start + together)
+        torch.index_select(everywhere, 0, wanted[part], out=target[part])
+    return True
 
 
 def _is_even(batch: swingby.Batch) -> bool:
