@@ -51,10 +51,10 @@ def run(context: Context) -> Iterator[Figure]:
             # No burst level: obstore's threads write to memory only, and so do we here; copies to it wait for idle times.
             settings = ceph.settings() | {"memory.budget_bytes": 3 << 30, "burst.budget_bytes": 0}
             with pinned(CLIENT_CORE), keeper(settings) as ours:
-                yield from _compare(name, url, ours, _Obstore(ceph, url, size, count), pairs)
+                yield from _compare(name, url, ours, Obstore(ceph, url, size, count), pairs)
 
 
-class _Obstore:
+class Obstore:
     """The raw client: threads that get objects, or ranges of large ones, and write them into fresh files on a tmpfs."""
 
     def __init__(self, ceph: CephS3, url: str, size: int, count: int) -> None:
@@ -124,7 +124,7 @@ def _write(path: str, content: Buffer, offset: int) -> None:
     os.close(descriptor)
 
 
-def _compare(name: str, url: str, ours: Keeper, theirs: _Obstore, pairs: int) -> Iterator[Figure]:
+def _compare(name: str, url: str, ours: Keeper, theirs: Obstore, pairs: int) -> Iterator[Figure]:
     with swingby.open(url, settings=ours.settings) as dataset:
         expected = data.words(int(dataset.sizes[0]), len(dataset))
         walls, cpus, rates = [], [], []

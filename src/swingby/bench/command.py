@@ -27,12 +27,13 @@ ROWS = {
     "cold": "16 KiB and 64 MiB objects from Ceph against obstore's threads (needs Ceph)",
     "far": "16 KiB objects from 50 ms away against DataLoader with boto3, and s3fs (needs Ceph; peers in swingby[bench])",
     "epochs": "the second epoch, one cold object, four processes on one dataset (needs Ceph)",
+    "short": "a memory level of half the dataset, one job and two (needs Ceph)",
     "startup": "import, first use in a new process, start of a keeper that finds 10,000 segments",
     "torch": "our DataLoader with 2 workers against level 1 and PyTorch's over files, and its memory (needs swingby[bench])",
     "resume": "going on in the middle of an epoch of ten million samples, and of a mixture",
     "manifests": "listing a million files, ten million rows, what a refresh keeps",
 }
-NEEDS_CEPH = {"cold", "far", "epochs"}
+NEEDS_CEPH = {"cold", "far", "epochs", "short"}
 REPETITIONS, PAIRS = 5, 20
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure Swingby beside the limit and its peers.")

@@ -77,6 +77,16 @@ class Keeper:
         """User and system time of its process."""
         return process_cpu_seconds(self.facts()["process"])
 
+    def environment(self) -> dict[str, str]:
+        """For processes that read the same S3."""
+        s3 = self.settings.s3
+        return config.spawn_environment("") | {
+            "AWS_ENDPOINT_URL": s3.endpoint or "",
+            "AWS_ACCESS_KEY_ID": s3.access_key_id or "",
+            "AWS_SECRET_ACCESS_KEY": s3.secret_access_key or "",
+            "AWS_REGION": s3.region or "",
+        }
+
     def close(self) -> None:
         """End it and remove what it wrote."""
         from swingby.keeper.place import place_of

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import swingby
-from swingby import config
 from swingby.bench import data
 from swingby.bench.context import Context, Keeper, keeper
 from swingby.bench.figures import Figure
@@ -83,7 +82,7 @@ def _four_processes(ours: Keeper, url: str, size: int) -> Iterator[Figure]:
     before = _base(ours)["bytes"]
     used = _shared_memory_bytes()
     command = [sys.executable, "-m", "swingby.bench.epochs", url, ours.settings.home]
-    environment = config.spawn_environment("") | _s3_environment(ours)
+    environment = ours.environment()
     readers = [
         subprocess.Popen(
             [*command, str(seed)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, env=environment
@@ -137,16 +136,6 @@ def _shared_memory_bytes() -> int:
 def _base(ours: Keeper) -> dict[str, int]:
     (found,) = ours.facts()["bases"].values()
     return dict(found)
-
-
-def _s3_environment(ours: Keeper) -> dict[str, str]:
-    s3 = ours.settings.s3
-    return {
-        "AWS_ENDPOINT_URL": s3.endpoint or "",
-        "AWS_ACCESS_KEY_ID": s3.access_key_id or "",
-        "AWS_SECRET_ACCESS_KEY": s3.secret_access_key or "",
-        "AWS_REGION": s3.region or "",
-    }
 
 
 if __name__ == "__main__":

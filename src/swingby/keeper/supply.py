@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from swingby.keeper.wanted import Wanted
     from swingby.levels.level import Level
 
-STASH_BYTES_MIN = 16 << 20
+STASH_BYTES_MIN = 4 << 20
 STASH_PART = 32  # of the memory level's budget: one part
 LOOSE_BYTES_MAX = 256 << 20  # handed over in one answer; larger objects are asked for by range
 
