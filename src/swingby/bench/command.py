@@ -28,6 +28,7 @@ ROWS = {
     "far": "16 KiB objects from 50 ms away against DataLoader with boto3, and s3fs (needs Ceph; peers in swingby[bench])",
     "epochs": "the second epoch, one cold object, four processes on one dataset (needs Ceph)",
     "short": "a memory level of half the dataset, one job and two (needs Ceph)",
+    "files": "100,000 files of 4 to 16 KiB in random order against DataLoader, and WebDataset in sequence (swingby[bench])",
     "startup": "import, first use in a new process, start of a keeper that finds 10,000 segments",
     "torch": "our DataLoader with 2 workers against level 1 and PyTorch's over files, and its memory (needs swingby[bench])",
     "resume": "going on in the middle of an epoch of ten million samples, and of a mixture",

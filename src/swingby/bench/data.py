@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from swingby.core.checksum import word_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from typing_extensions import Buffer
 
     from swingby.bench.context import Context
     from swingby.data.dataset import Batch
@@ -41,6 +44,38 @@ def make_files(context: Context, size: int, count: int) -> str:
             file.write(record(number, size))
     with open(mark, "w"):
         return os.path.join(root, "data")
+
+
+def small_size(number: int) -> int:
+    """Bytes of small file `number`: 4 to 16 KiB."""
+    return 4096 + number * 7919 % 12289
+
+
+def is_small_record(path: str, content: Buffer) -> bool:
+    """Whether these are the bytes of the small file that the path names."""
+    number = int(os.path.basename(path).partition(".")[0])
+    return bytes(content) == record(number, small_size(number))
+
+
+def make_small_files(context: Context, count: int) -> tuple[str, str]:
+    """A directory of `count` files of 4 to 16 KiB, and one with the same in tar shards as WebDataset's writer makes them."""
+    root = os.path.join(context.folder, f"small-{count}")
+    files, shards = os.path.join(root, "data"), os.path.join(root, "shards")
+    mark = os.path.join(root, ".complete")
+    if os.path.exists(mark):
+        return files, shards
+    os.makedirs(shards, exist_ok=True)
+    for first in range(0, count, FILES_A_FOLDER):
+        folder = os.path.join(files, f"{first // FILES_A_FOLDER:04d}")
+        os.makedirs(folder, exist_ok=True)
+        with tarfile.open(os.path.join(shards, f"{first // FILES_A_FOLDER:04d}.tar"), "w") as shard:
+            for number in range(first, min(count, first + FILES_A_FOLDER)):
+                path = os.path.join(folder, f"{number:08d}.bin")
+                with open(path, "wb") as file:
+                    file.write(record(number, small_size(number)))
+                shard.add(path, f"{number:08d}.bin")
+    with open(mark, "w"):
+        return files, shards
 
 
 def make_objects(ceph: CephS3, bucket: str, prefix: str, size: int, count: int) -> str:
