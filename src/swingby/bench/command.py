@@ -29,12 +29,13 @@ ROWS = {
     "epochs": "the second epoch, one cold object, four processes on one dataset (needs Ceph)",
     "short": "a memory level of half the dataset, one job and two (needs Ceph)",
     "files": "100,000 files of 4 to 16 KiB in random order against DataLoader, and WebDataset in sequence (swingby[bench])",
+    "step": "a cold epoch under steps that take 0.9 of what the base can give (needs Ceph)",
     "startup": "import, first use in a new process, start of a keeper that finds 10,000 segments",
     "torch": "our DataLoader with 2 workers against level 1 and PyTorch's over files, and its memory (needs swingby[bench])",
     "resume": "going on in the middle of an epoch of ten million samples, and of a mixture",
     "manifests": "listing a million files, ten million rows, what a refresh keeps",
 }
-NEEDS_CEPH = {"cold", "far", "epochs", "short"}
+NEEDS_CEPH = {"cold", "far", "epochs", "short", "step"}
 REPETITIONS, PAIRS = 5, 20
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Measure Swingby beside the limit and its peers.")

@@ -20,7 +20,7 @@ from swingby.torch.dataset import Dataset, Step
 from swingby.torch.gather import gathered
 from swingby.torch.indices import Foreign, OwnOrder
 from swingby.torch.ranks import own_rank
-from swingby.torch.samples import stacked, together
+from swingby.torch.samples import rows, stacked, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -63,7 +63,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     resume, those without one are given the first of it again. With a sampler of yours, also over a `torch.utils.data.Subset`, that
     sampler is asked early, so that the keeper reads ahead of it. Any other dataset is loaded as PyTorch does.
 
-    A dataset without `transform`, and no `collate_fn`: `num_workers` are threads of this process, not processes.
+    A dataset without `transform`, and no `collate_fn` but `list`: `num_workers` are threads of this process, not processes.
 
     Args:
         dataset, batch_size, shuffle, sampler, batch_sampler: as PyTorch's.
@@ -112,7 +112,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         self._course: Loader | None = None
         self._indices: Indices | None = None
         self._replaces = on_bad == "substitute"
-        self._is_plain = objects is not None and objects.transform is None and options.get("collate_fn") is None
+        self._is_plain = objects is not None and objects.transform is None and options.get("collate_fn") in (None, list)
+        self._is_list = options.get("collate_fn") is list
         if batch_size is not None and objects is not None:
             options["collate_fn"] = options.get("collate_fn") or stacked
         if self._replaces:
@@ -220,7 +221,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             assert self._objects is not None  # only bytes of ours are gathered
             work = Work(self._objects.source, None, step.draw if isinstance(step, Step) else None)
             batch, bad = work.read(self._where(np.asarray(step, np.int64)))
-            samples = together(batch, is_pinned=is_pinned)
+            samples = (rows if self._is_list else together)(batch, is_pinned=is_pinned)
             samples.bad = bad
             return self.collate_fn(samples)
 

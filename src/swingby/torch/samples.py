@@ -42,9 +42,9 @@ class Samples(list[Any]):
     bad: Sequence[BadSample] = ()
 
 
-def rows(batch: swingby.Batch) -> Samples:
+def rows(batch: swingby.Batch, *, is_pinned: bool = False) -> Samples:
     """The objects of a batch as tensors over one piece of memory that nobody else has."""
-    memory = packed(batch, is_pinned=False)
+    memory = packed(batch, is_pinned=is_pinned)
     if not _is_even(batch):
         return Samples(memory.split(batch.sizes.tolist()))
     together = memory.view(len(batch), -1)
