@@ -359,3 +359,24 @@ def test_an_index_goes_on_where_a_failing_base_ended_it(home):
         check(dataset, {f"{name}/{key}": data for name, one in inside.items() for key, data in one.items()})
     kept = [name for _, _, names in os.walk(os.path.join(home)) for name in names if len(name) == 32]
     assert len(kept) >= 100
+
+
+def test_arrays_are_views_of_what_is_held(tmp_path, home):
+    os.makedirs(tmp_path / "data")
+    arrays = [np.random.default_rng(n).random((n + 1, 50)) for n in range(6)]
+    for number, one in enumerate(arrays):
+        np.save(tmp_path / "data" / f"{number}.npy", one if number % 2 else np.asfortranarray(one))
+
+    def array(sample):
+        head = io.BytesIO(sample.data[:4096])
+        np.lib.format.read_magic(head)
+        shape, is_fortran, kind = np.lib.format.read_array_header_1_0(head)
+        return np.frombuffer(sample.data, kind, offset=head.tell()).reshape(shape, order="F" if is_fortran else "C")
+
+    with inline(home) as found:
+        dataset = swingby.open(str(tmp_path / "data"), settings=found.settings)
+        loader = swingby.Loader(dataset, batch_size=4, decode=array)
+        got = [one for batch in loader for one in batch]
+        assert all(np.array_equal(mine, right) for mine, right in zip(got, arrays, strict=True))
+        batch = dataset.batch([3])
+        assert np.shares_memory(array(batch.sample(0)), np.frombuffer(batch.views[0], np.uint8))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import os
 import re
+import tarfile
 
+import numpy as np
 import pytest
 
 from swingby import config
@@ -17,8 +21,19 @@ DOCUMENTS = sorted(
     for name in names
     if name.endswith(".md") and (where or folder == os.path.join(ROOT, where)) and "/." not in folder
 )
-WITH_PYTHON = ("README.md", "docs/reading.md", "docs/mixtures.md", "docs/fsspec.md", "docs/pytorch.md")
-NEEDED = {"docs/fsspec.md": ("fsspec", "pandas", "pyarrow"), "docs/pytorch.md": ("torch",)}
+WITH_PYTHON = (
+    "README.md",
+    "docs/reading.md",
+    "docs/mixtures.md",
+    "docs/containers.md",
+    "docs/fsspec.md",
+    "docs/pytorch.md",
+)
+NEEDED = {
+    "docs/containers.md": ("pyarrow",),
+    "docs/fsspec.md": ("fsspec", "pandas", "pyarrow"),
+    "docs/pytorch.md": ("torch",),
+}
 
 
 def text_of(document):
@@ -44,8 +59,28 @@ def photos(tmp_path, home, monkeypatch):
     session.client.close()
 
 
+@pytest.fixture
+def containers(tmp_path):
+    """What docs/containers.md reads."""
+    for folder in ("shards", "tables", "arrays"):
+        (tmp_path / folder).mkdir()
+    with tarfile.open(tmp_path / "shards" / "000000.tar", "w") as made:
+        for number in range(10):
+            for name, data in ((f"{number:06d}.jpg", os.urandom(3000)), (f"{number:06d}.cls", b"%d" % number)):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                made.addfile(info, io.BytesIO(data))
+    for number in range(3):
+        np.save(tmp_path / "arrays" / f"{number}.npy", np.full((4, 5), number, order="CF"[number % 2]))
+    if importlib.util.find_spec("pyarrow"):
+        import pyarrow.parquet
+
+        table = pyarrow.table({"id": list(range(100)), "word": ["w"] * 100})
+        pyarrow.parquet.write_table(table, tmp_path / "tables" / "a.parquet", row_group_size=25)
+
+
 @pytest.mark.parametrize("document", WITH_PYTHON)
-def test_the_python_of_a_document_runs(document, photos):
+def test_the_python_of_a_document_runs(document, photos, containers):
     for package in NEEDED.get(document, ()):
         pytest.importorskip(package, reason=f"{document} shows {package}, which is not installed")
     blocks = re.findall(r"^```python\n(.*?)^```", text_of(document), re.DOTALL | re.MULTILINE)

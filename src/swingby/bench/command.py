@@ -30,6 +30,7 @@ ROWS = {
     "short": "a memory level of half the dataset, one job and two (needs Ceph)",
     "files": "100,000 files of 4 to 16 KiB in random order against DataLoader, and WebDataset in sequence (swingby[bench])",
     "step": "a cold epoch under steps that take 0.9 of what the base can give (needs Ceph)",
+    "containers": "tars cold and warm against WebDataset's own reading (on Ceph too, where it is; peer in swingby[bench])",
     "startup": "import, first use in a new process, start of a keeper that finds 10,000 segments",
     "torch": "our DataLoader with 2 workers against level 1 and PyTorch's over files, and its memory (needs swingby[bench])",
     "resume": "going on in the middle of an epoch of ten million samples, and of a mixture",

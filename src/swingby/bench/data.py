@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 FILES_A_FOLDER = 4096
 WRITERS = 16
+TARS = 8
 
 
 def record(number: int, size: int) -> bytes:
@@ -76,6 +78,39 @@ def make_small_files(context: Context, count: int) -> tuple[str, str]:
                 shard.add(path, f"{number:08d}.bin")
     with open(mark, "w"):
         return files, shards
+
+
+def make_tars(context: Context, size: int, count: int) -> str:
+    """A directory of eight tars with `count` members of `size` bytes, named by number."""
+    root = os.path.join(context.folder, f"tars-{size}-{count}")
+    mark = os.path.join(root, ".complete")
+    folder = os.path.join(root, "data")
+    if os.path.exists(mark):
+        return folder
+    os.makedirs(folder, exist_ok=True)
+    for shard, numbers in enumerate(np.array_split(np.arange(count), TARS)):
+        with tarfile.open(os.path.join(folder, f"{shard:03d}.tar"), "w") as made:
+            for number in numbers.tolist():
+                info = tarfile.TarInfo(f"{number:08d}.bin")
+                info.size = size
+                made.addfile(info, io.BytesIO(record(number, size)))
+    with open(mark, "w"):
+        return folder
+
+
+def upload(ceph: CephS3, bucket: str, folder: str) -> str:
+    """The files of a directory as objects of a bucket; the URL of their prefix."""
+    from swingby.base.s3 import S3Base
+
+    prefix = os.path.basename(os.path.dirname(folder))
+    settings = config.load(ceph.settings())
+    base = S3Base(bucket, settings.s3, settings.fetch)
+    base.make_bucket()
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), "rb") as file:
+            base.write(f"{prefix}/{name}".encode(), file.read())
+    base.close()
+    return f"s3://{bucket}/{prefix}"
 
 
 def make_objects(ceph: CephS3, bucket: str, prefix: str, size: int, count: int) -> str:

@@ -18,6 +18,7 @@ from swingby.errors import FormatError, ProtocolError
 from swingby.keeper import frames, protocol
 from swingby.levels import map_file
 from swingby.levels.map_file import MapHeader
+from swingby.testing.campaign import containers
 from swingby.testing.campaign.job import promise
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def decode_mutated(rng: random.Random) -> None:
         ("shard", shard, lambda data: Shard(memoryview(data))),
         ("map", header, map_file.decode_header),
         ("frame", HELLO, _decode_frame),
+        *containers.kinds(),
     ]
     for _ in range(DECODINGS):
         kind, data, decode = rng.choice(kinds)
