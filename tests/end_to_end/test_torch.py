@@ -339,7 +339,9 @@ def test_samplers_of_others_say_what_is_read(dataset, workers, transform):
     drawn = flat(read(batch_size=8, sampler=WeightedRandomSampler(weights, 40)))
     assert len(drawn) == 40
     assert set(drawn) <= set(range(5))
-    assert read(batch_sampler=[[3, 1], [60], [2, 2, 2]]) == [[3, 1], [60], [2, 2, 2]]
+    assert read(batch_sampler=[[3, 1], [60], [2, 2, -1]]) == [[3, 1], [60], [2, 2, COUNT - 1]]
+    with pytest.raises(IndexError):
+        read(batch_sampler=[[3, COUNT]])
 
 
 def test_the_same_seed_gives_the_same_order_and_random_numbers_as_pytorch(dataset):
@@ -365,6 +367,20 @@ def test_parts_of_a_dataset_are_read(dataset, workers):
             assert sorted(found) == sorted(
                 int(part[number] if transform else part[number][0]) for number in range(len(part))
             )
+
+
+@pytest.mark.parametrize("ahead", [0, 1 << 20])
+def test_a_sampler_without_end_is_asked_as_far_as_is_allowed(dataset, ahead):
+    asked = itertools.count()
+    endless = (next(asked) % COUNT for _ in itertools.repeat(None))
+    loader = swingby.torch.DataLoader(swingby.torch.Dataset(dataset), 8, sampler=endless, prefetch_bytes_max=ahead)
+    assert [batch[0, 0].item() for batch in itertools.islice(loader, 3)] == [0, 8, 16]
+    assert next(asked) <= 3 * 8 + ahead // SIZE + 8
+    mixture = swingby.Mixture([dataset])
+    loader = swingby.torch.DataLoader(
+        swingby.torch.Dataset(mixture), 8, sampler=itertools.repeat(5), prefetch_bytes_max=ahead
+    )
+    assert next(iter(loader))[:, 0].tolist() == [5] * 8
 
 
 def test_a_dataset_of_pytorchs_is_loaded_as_pytorch_does():

@@ -61,7 +61,8 @@ def await_end(before):
         time.sleep(0.02)
 
 
-def test_a_worker_that_is_killed_is_an_error_and_the_next_iteration_works(dataset):
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_worker_that_is_killed_is_an_error_and_the_next_iteration_works(dataset, persistent):
     def kill_once(sample):
         if sample.key == "020" and os.path.exists(mark):
             os.rmdir(mark)
@@ -71,7 +72,8 @@ def test_a_worker_that_is_killed_is_an_error_and_the_next_iteration_works(datase
     mark = os.path.abspath("kill")
     os.mkdir(mark)
     before = children()
-    loader = swingby.torch.DataLoader(swingby.torch.Dataset(dataset, kill_once), 8, num_workers=2)
+    objects = swingby.torch.Dataset(dataset, kill_once)
+    loader = swingby.torch.DataLoader(objects, 8, num_workers=2, persistent_workers=persistent)
     found = []
     started = time.monotonic()
     with pytest.raises(RuntimeError, match=r"worker .*(killed by signal|exited unexpectedly)"):
@@ -79,11 +81,12 @@ def test_a_worker_that_is_killed_is_an_error_and_the_next_iteration_works(datase
     assert time.monotonic() - started < SECONDS_MAX
     state = loader.state_dict()
     assert state["consumed"] == 8 * len(found)
-    gc.collect()
-    await_end(before)
     loader.load_state_dict(state)
     found.extend(keys for keys in loader)
     assert sorted(int(key) for keys in found for key in keys) == list(range(COUNT))
+    del loader
+    gc.collect()
+    await_end(before)
 
 
 @pytest.mark.parametrize("transform", [None, KEY])

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from swingby.core.epoch import Draw
 
 
@@ -78,7 +80,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
         """
         draw = indices.draw if isinstance(indices, Step) else None
         work = Work(self.source, self.transform, draw)
-        batch, bad = work.read(_numbers(indices, len(self)))
+        batch, bad = work.read(numbers_of(indices, len(self)))
         if self.transform is None:
             samples = rows(batch)
         elif draw is None:
@@ -116,8 +118,12 @@ def opened(
     return source
 
 
-def _numbers(indices: Sequence[int], count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Indices as int64; negative ones count from the end."""
+def numbers_of(indices: Sequence[int] | NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Indices as int64; negative ones count from the end.
+
+    Raises:
+        IndexError: one is out of range.
+    """
     numbers = np.asarray(indices, np.int64)
     if len(numbers) and not (-count <= numbers.min() and numbers.max() < count):
         raise IndexError(f"an index is out of range for {count} objects")

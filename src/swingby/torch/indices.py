@@ -135,13 +135,17 @@ class Foreign:
 
     @property
     def _has_room(self) -> bool:
-        return self._looked_bytes < self._ahead_bytes_max and self._looked_samples < LOOKED_AHEAD_MAX
+        return (
+            self._following is not None
+            and self._looked_bytes < self._ahead_bytes_max
+            and self._looked_samples < LOOKED_AHEAD_MAX
+        )
 
     def _look(self, indices: Any) -> None:
         """Announce a batch."""
         if self._following is None:
             return
-        numbers = self._where(np.asarray(indices, np.int64).reshape(-1))
+        numbers = self._where(np.asarray(indices, np.int64).reshape(-1)) % len(self._dataset)  # -1 is the last
         self._following.upcoming(numbers)
         looked = Looked(len(numbers), int(self._dataset.sizes[numbers].sum()))
         self._looked.append(looked)

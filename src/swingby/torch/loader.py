@@ -16,7 +16,7 @@ from swingby.core.epoch import Draw
 from swingby.data.loader import Loader
 from swingby.data.work import Work
 from swingby.errors import StateError
-from swingby.torch.dataset import Dataset, Step
+from swingby.torch.dataset import Dataset, Step, numbers_of
 from swingby.torch.gather import gathered
 from swingby.torch.indices import Foreign, OwnOrder
 from swingby.torch.ranks import own_rank
@@ -192,6 +192,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
     def _given(self, indices: Indices) -> Iterator[Any]:
         self.bad = []
+        if not all(worker.is_alive() for worker in getattr(self._iterator, "_workers", ())):
+            self._iterator = None  # workers that were to persist, and did not
         with indices.begun() as gave:
             batches = self._gathered() if self._gathers else super().__iter__()
             yield None
@@ -220,7 +222,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         def gather(step: Any) -> Any:
             assert self._objects is not None  # only bytes of ours are gathered
             work = Work(self._objects.source, None, step.draw if isinstance(step, Step) else None)
-            batch, bad = work.read(self._where(np.asarray(step, np.int64)))
+            batch, bad = work.read(numbers_of(self._where(np.asarray(step, np.int64)), len(self._objects)))
             samples = (rows if self._is_list else together)(batch, is_pinned=is_pinned)
             samples.bad = bad
             return self.collate_fn(samples)
