@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from swingby.errors import BadSampleError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from swingby.data.account import Account, Span
     from swingby.data.dataset import Batch
     from swingby.data.work import BadSample, Work
 
@@ -52,6 +53,8 @@ class Pending:
         self.bad: list[BadSample] = []
         self.error: BaseException | None = None
         self.running: dict[int, tuple[int, float]] = {}  # by position: index and when it began, in threads
+        self.spans: list[Span] = []  # reads of workers for this batch
+        self.last_reads: Iterable[Span] = ()  # the latest reads of the worker that ended it
         self._values: list[Any] = [None] * count
         self._left = set(range(count))
         self._changed = threading.Condition()
@@ -127,9 +130,13 @@ class Crew:
         for part in parts:
             self._tasks.put((pending, part))
 
-    def wait(self, pending: Pending) -> list[Any]:
-        """See `Pending.wait`."""
-        return pending.wait(lambda: self._look(pending))
+    def wait(self, pending: Pending, account: Account) -> list[Any]:
+        """See `Pending.wait`; what it waits for is accounted."""
+        began = time.perf_counter()
+        values = pending.wait(lambda: self._look(pending))
+        account.decoded(began, time.perf_counter(), list(pending.last_reads))
+        account.read_elsewhere(pending.spans)
+        return values
 
     def close(self) -> None:
         """End all threads but those whose decoding hangs, and all processes."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from swingby.core.epoch import ORDERS
 from swingby.core.order import Share, step_count
 from swingby.data import state
+from swingby.data.account import Account
 from swingby.data.crew import Crew, Pending, ThreadHand
 from swingby.data.decode import Decode
 from swingby.data.epoch import Epoch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from swingby.data.account import EpochStats
     from swingby.data.crew import Hand, Part
     from swingby.data.dataset import Sample
     from swingby.data.loadable import Loadable
@@ -91,7 +93,12 @@ class Loader:
         self._next = (0, 0)  # epoch, and samples of it consumed before the next iteration
         self._now = (0, 0)  # the same of the latest iteration, as far as it has come
         self._ahead = dataset.ahead()
+        self._account = Account(0)
         self.bad: list[BadSample] = []
+
+    def stats(self) -> EpochStats:
+        """Where the time of the latest iteration went, as far as it has come; printed, it is one line. See docs/stats.md."""
+        return self._account.stats()
 
     def __len__(self) -> int:
         """Batches of the next iteration: fewer than an epoch's after a resume in the middle of it."""
@@ -142,37 +149,51 @@ class Loader:
     def _iterate(self, epoch: Epoch) -> Iterator[Any]:
         draw = epoch.draw if self._replaces else None
         work = Work(self._dataset, self._decode.function if self._decode else None, draw)
-        with epoch:
-            batches = _decoded(epoch, work, self._decode) if self._decode else _read(epoch, work)
-            with contextlib.closing(batches):
-                for step, (batch, bad) in enumerate(batches):
-                    self.bad += bad
-                    epoch.gave(step)
-                    yield batch
+        account = self._account = Account(epoch.number)
+        is_whole = False
+        try:
+            with epoch:
+                batches = _decoded(epoch, work, self._decode, account) if self._decode else _read(epoch, work, account)
+                with contextlib.closing(batches):
+                    for step, (batch, bad) in enumerate(batches):
+                        self.bad += bad
+                        epoch.gave(step)
+                        account.gave(len(batch))
+                        yield batch
+                        account.took()
+            is_whole = True
+        finally:
+            account.end(is_whole=is_whole)
 
 
-def _read(epoch: Epoch, work: Work) -> Generator[tuple[Any, list[BadSample]]]:
+def _read(epoch: Epoch, work: Work, account: Account) -> Generator[tuple[Any, list[BadSample]]]:
     for step in epoch.steps:
-        yield work.read(epoch.indices(step))
+        batch, bad = work.read(epoch.indices(step))
+        account.read(batch.sizes)
+        yield batch, bad
 
 
-def _decoded(epoch: Epoch, work: Work, how: Decode) -> Generator[tuple[Any, list[BadSample]]]:
+def _decoded(epoch: Epoch, work: Work, how: Decode, account: Account) -> Generator[tuple[Any, list[BadSample]]]:
     """Batches decoded by a crew, a few ahead."""
-    crew = Crew(_hand(work, how), how.workers, work, how.seconds_max)
+    with account.decoding():
+        crew = Crew(_hand(work, how), how.workers, work, how.seconds_max)
     waiting: deque[Pending] = deque()
     todo = iter(epoch.steps)
     try:
         while True:
             for step in itertools.islice(todo, BATCHES_AHEAD - len(waiting)):
                 waiting.append(_submit(crew, work, how, epoch.indices(step)))
+                if (batch := waiting[-1].batch) is not None:
+                    account.read(batch.sizes)
             if not waiting:
                 return
             pending = waiting.popleft()
-            yield crew.wait(pending), pending.bad
+            yield crew.wait(pending, account), pending.bad
     finally:
         for pending in waiting:
             pending.failed(GeneratorExit())
-        crew.close()
+        with account.decoding():
+            crew.close()
 
 
 def _hand(work: Work, how: Decode) -> Callable[[], Hand]:

@@ -12,20 +12,25 @@ import pickle
 import signal
 import threading
 import time
+from collections import deque
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from swingby.data.account import Span
 from swingby.data.crew import replace_late
 from swingby.errors import BadSampleError
+from swingby.path.waits import WAITED
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from swingby.data.crew import Part, Pending
+    from swingby.data.dataset import Batch
     from swingby.data.work import BadSample, Work
 
+READS_KEPT = 64  # as far back as a wait may reach
 DEATHS_MAX = 3  # of workers over one sample, which is bad then
 JOIN_SECONDS = 5.0
 LOOK_SECONDS = 0.5  # for a death that no closed pipe tells of, because another child inherited its end
@@ -45,6 +50,7 @@ class ProcessHand:
         self._work = work
         self._seconds_max = seconds_max
         self._worker: tuple[BaseProcess, Connection] | None = None
+        self._reads: deque[Span] = deque(maxlen=READS_KEPT)
 
     def decode(self, pending: Pending, part: Part) -> None:
         """See `Hand`."""
@@ -74,7 +80,11 @@ class ProcessHand:
                 self._end()
                 replace_late(self._work, pending, part[0], self._seconds_max or 0.0)
                 return part[1:]
-            value, bad, error = pipe.recv()
+            value, bad, error, span = pipe.recv()
+            if span is not None:
+                self._reads.append(span)
+                pending.spans.append(span)
+            pending.last_reads = self._reads
             if error is not None:
                 raise error
             position, _ = part.pop(0)
@@ -138,17 +148,28 @@ def _serve(pipe: Connection, work: Work) -> None:
         except EOFError:
             return
         try:
-            batch, bad = work.read(np.array(indices))
+            batch, bad, span = _read(work, indices)
             for index, sample in zip(batch.indices.tolist(), batch, strict=True):
                 value, more = work.decode(index, sample)
-                _send(pipe, (value, bad + more, None))
-                bad = []
+                _send(pipe, (value, bad + more, None, span))
+                bad, span = [], None
         except Exception as error:
-            _send(pipe, (None, [], error))
+            _send(pipe, (None, [], error, None))
 
 
-def _send(pipe: Connection, message: tuple[Any, list[BadSample], Exception | None]) -> None:
+def _read(work: Work, indices: list[int]) -> tuple[Batch, list[BadSample], Span | None]:
+    """A batch, and when it was read."""
+    began, waited, waited_bytes = time.perf_counter(), WAITED.base_seconds, WAITED.base_bytes
+    batch, bad = work.read(np.array(indices))
+    base = WAITED.base_seconds - waited
+    span = Span(began, time.perf_counter(), base, int(batch.sizes.sum()), WAITED.base_bytes - waited_bytes)
+    return batch, bad, span
+
+
+def _send(pipe: Connection, message: tuple[Any, list[BadSample], Exception | None, Span | None]) -> None:
     try:
         pipe.send(message)
     except (TypeError, AttributeError, pickle.PicklingError) as error:  # before anything is sent
-        pipe.send((None, [], BadSampleError(f"what decode returned or raised cannot go to another process: {error}")))
+        pipe.send(
+            (None, [], BadSampleError(f"what decode returned or raised cannot go to another process: {error}"), None)
+        )

@@ -83,7 +83,7 @@ class Answer:
         try:
             for part in request.parts:
                 builder.add(part)
-            builder.send(self._about)
+            builder.send(self._about, request.base_seconds, request.base_bytes)
         except SwingbyError as error:
             builder.abandon()
             self._connection.fail(error)
@@ -124,7 +124,7 @@ class _Builder:
             positions = {wanted.position_of(chunk) for chunk in wanted.chunks.tolist()}
             (self._direct if part.kind == "direct" else self._ranges).extend(sorted(positions))
 
-    def send(self, about: tuple[int, int, int, bytes]) -> None:
+    def send(self, about: tuple[int, int, int, bytes], base_seconds: float, base_bytes: int) -> None:
         """Send files, then the end of the answer."""
         if self._loose:
             self._add_loose()
@@ -139,7 +139,8 @@ class _Builder:
             descriptors += found
         if held:
             self._connection.send(Files(held), descriptors)
-        end: Message = Supplied(pieces, self._direct, self._ranges, list(self._failures.values()), *about)
+        base = (base_seconds, base_bytes)
+        end: Message = Supplied(pieces, self._direct, self._ranges, list(self._failures.values()), *about, *base)
         self._connection.send(end)
 
     def abandon(self) -> None:

@@ -279,6 +279,10 @@ class Supplied(Message, frozen=True):
     size: int = 0
     object_size: int = 0
     version: bytes = b""
+    base_seconds: float = (
+        0.0  # of the request, until the last byte that a base was asked for had come; and how many these were
+    )
+    base_bytes: int = 0
 
 
 class Report(Message, frozen=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -97,6 +98,10 @@ class Request:
     Args:
         parts: of it.
         on_done: called once, when nothing is on its way any more, and before the places are let go.
+
+    Attributes:
+        base_seconds: from its beginning until the last fetch from a base had landed; 0 where there was none.
+        base_bytes: so fetched.
     """
 
     def __init__(self, parts: list[Part], on_done: Callable[[Request], None]) -> None:
@@ -104,6 +109,15 @@ class Request:
         self._on_done = on_done
         self._lock = threading.Lock()
         self._pending = 1  # the beginning itself
+        self._began = time.perf_counter()
+        self.base_seconds = 0.0
+        self.base_bytes = 0
+
+    def note_base(self, size: int) -> None:
+        """A fetch from the base has landed."""
+        with self._lock:
+            self.base_seconds = time.perf_counter() - self._began
+            self.base_bytes += size
 
     def expect(self, count: int) -> None:
         """So many more jobs."""
@@ -203,7 +217,8 @@ class Supply:
         request, keep = asked
 
         def landed(job: FetchJob, outcome: Outcome) -> None:
-            del job
+            if not job.nearer:
+                request.note_base(job.fetch.size)
             part.record(outcome, takes_bytes=keep is None)
             if keep is None and outcome.homeless and part.place:
                 self.stash.note_served(part.wanted.segment.id, outcome.homeless)

@@ -28,6 +28,7 @@ from swingby.keeper.protocol import INDICES_MAX, Need, NeedRange, Touched
 from swingby.path.found import Fetched, Located
 from swingby.path.supplied import Answer, ask, refuse_map
 from swingby.path.tables import WORDS_AN_ENTRY, MappedSet
+from swingby.path.waits import WAITED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -266,14 +267,16 @@ class DatasetReader:
 
     def _direct(self, index: int, reason: BaseException | None) -> memoryview:
         """From the base itself."""
-        where = self.manifest.where(index)
-        return self._fallback.read_sample(where, self.manifest.size(index), reason)
+        where, size = self.manifest.where(index), self.manifest.size(index)
+        with WAITED.reading(size):
+            return self._fallback.read_sample(where, size, reason)
 
     def _all_direct(self, indices: list[int], reason: BaseException | None) -> list[memoryview]:
         """Several from the base itself; from a remote one some at once."""
         if len(indices) == 1 or self._fallback.base(reason).local:
             return [self._direct(index, reason) for index in indices]
-        with ThreadPoolExecutor(DIRECT_THREADS, "swingby-direct") as pool:
+        size = sum(self.manifest.size(index) for index in indices)
+        with WAITED.reading(size), ThreadPoolExecutor(DIRECT_THREADS, "swingby-direct") as pool:
             return list(pool.map(lambda index: self._direct(index, reason), indices))
 
     # -- upkeep --------------------------------------------------------------------------------------------------------

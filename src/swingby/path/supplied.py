@@ -13,6 +13,7 @@ from swingby.keeper.frames import close_all
 from swingby.keeper.protocol import Files, Supplied
 from swingby.levels.block_reader import BlockReader
 from swingby.levels.mapping import map_read_only
+from swingby.path.waits import WAITED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,6 +124,7 @@ def ask(exchange: Exchange, message: Message, seconds: float, add: Callable[[Fil
         SwingbyError: the keeper's error, or DeadlineError.
     """
     until = time.monotonic() + seconds + GRACE_SECONDS
+    began = time.perf_counter()
     exchange.send(message, seconds)
     files: list[tuple[FileRef, int]] = []
     mapped: dict[int, Mapped] = {}
@@ -130,6 +132,7 @@ def ask(exchange: Exchange, message: Message, seconds: float, add: Callable[[Fil
         while True:
             reply = exchange.receive(until - time.monotonic())
             if isinstance(reply.message, Supplied):
+                WAITED.add(min(reply.message.base_seconds, time.perf_counter() - began), reply.message.base_bytes)
                 return Answer(reply.message, files, mapped)
             if not isinstance(reply.message, Files):
                 close_all(reply.descriptors)
