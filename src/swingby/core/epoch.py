@@ -124,11 +124,9 @@ class SegmentOrder:
         starts = self._starts[self._starts < count]
         stops = np.append(starts[1:], count)
         window = np.arange(len(self._firsts)) // BLOCKS_TOGETHER
-        members = _ranges(self._firsts, self._lengths)
-        first, last = np.empty(count, np.int64), np.empty(count, np.int64)
-        first[members] = np.repeat(starts[window], self._lengths)
-        last[members] = np.repeat(stops[window] - 1, self._lengths)
-        return first, last
+        in_key_order = np.argsort(self._firsts)
+        window, lengths = window[in_key_order], self._lengths[in_key_order]
+        return np.repeat(starts[window], lengths), np.repeat(stops[window] - 1, lengths)
 
     def _window(self, number: int) -> NDArray[np.int64]:
         found: NDArray[np.int64] | None = self._windows.get(number)

@@ -171,8 +171,9 @@ def cast_of(manifest: Manifest, selection: NDArray[np.int64] | None) -> Cast:
     if selection is not None:
         packs, is_large = packs[selection], is_large[selection]
     large = np.flatnonzero(is_large)
-    ordinals, of_objects = np.unique(packs, return_inverse=True)  # large ones share an ordinal, and are put right below
-    of_objects = of_objects.astype(np.int64)
+    is_used = np.bincount(packs, minlength=manifest.pack_ordinals) > 0
+    ordinals = np.flatnonzero(is_used)  # large ones share an ordinal, and are put right below
+    of_objects = (np.cumsum(is_used) - 1)[packs]
     of_objects[large] = len(ordinals) + np.arange(len(large))
     indices = large if selection is None else selection[large]
     places = {
@@ -193,9 +194,12 @@ def schedule(cast: Cast, order: WindowedOrder | None, next_order: WindowedOrder 
     first, last = np.full(segments, ALWAYS), np.zeros(segments, np.int64)
     again = np.full(segments, ALWAYS)
     firsts, lasts = use_windows(order, count)
-    np.minimum.at(first, cast.of_objects, firsts)
-    np.maximum.at(last, cast.of_objects, lasts)
-    np.minimum.at(again, cast.of_objects, use_windows(next_order, count)[0])
+    runs = np.flatnonzero(np.append(True, cast.of_objects[1:] != cast.of_objects[:-1]))[:count]
+    of_runs = cast.of_objects[runs]  # far fewer than objects
+    if count:
+        np.minimum.at(first, of_runs, np.minimum.reduceat(firsts, runs))
+        np.maximum.at(last, of_runs, np.maximum.reduceat(lasts, runs))
+        np.minimum.at(again, of_runs, np.minimum.reduceat(use_windows(next_order, count)[0], runs))
     if is_mixed:
         first[cast.is_pack], last[cast.is_pack] = 0, ALWAYS
     return Schedule(first, last, again)

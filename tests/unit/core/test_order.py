@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swingby.core.epoch import Draw, SegmentOrder
 from swingby.core.order import Permutation, Share, consumed_positions, step_count, step_positions
 
 
@@ -86,3 +87,17 @@ def test_a_global_step_does_not_depend_on_the_world_size():
     four = [step_positions(320, Share(8, rank, 4, drop_last=False), 3) for rank in range(4)]
     two = [step_positions(320, Share(8, rank, 2, drop_last=False), step) for step in (6, 7) for rank in range(2)]
     assert four == two
+
+
+@given(st.lists(st.integers(1, 9), max_size=60), st.integers(0, 5))
+def test_windows_tell_between_which_positions_each_object_comes(lengths, seed):
+    order = SegmentOrder(np.cumsum([0, *lengths]), Draw(seed, 0, "d"))
+    count = sum(lengths)
+    first, last = order.windows()
+    found = order.take(np.arange(count))
+    assert np.array_equal(np.sort(found), np.arange(count))
+    windows = np.array([order.window_of(position) for position in range(count)], int)
+    for number in set(windows.tolist()):
+        positions = np.flatnonzero(windows == number)
+        assert (first[found[positions]] == positions.min()).all()
+        assert (last[found[positions]] == positions.max()).all()
