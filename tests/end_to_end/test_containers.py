@@ -380,3 +380,42 @@ def test_arrays_are_views_of_what_is_held(tmp_path, home):
         assert all(np.array_equal(mine, right) for mine, right in zip(got, arrays, strict=True))
         batch = dataset.batch([3])
         assert np.shares_memory(array(batch.sample(0)), np.frombuffer(batch.views[0], np.uint8))
+
+
+class LyingBase(MemoryBase):
+    """One that sends nonsense of one object for a while."""
+
+    lies = True
+
+    def read(self, key, start=0, size=None, version=None):
+        found = super().read(key, start, size, version)
+        return found._replace(data=b"x" * len(found.data)) if self.lies and key == b"d/1.tar" else found
+
+
+def test_a_container_that_was_bad_is_tried_again_when_asked_anew(home):
+    inside = {f"{number}.tar": {"a": b"%d" % number * 1000} for number in range(3)}
+    base = LyingBase({f"d/{name}".encode(): tar_bytes(one) for name, one in inside.items()})
+    with inline(home, base=base) as found:
+        dataset = swingby.open("memory://bucket/d", layout="tar", on_bad="skip", settings=found.settings)
+        assert list(dataset.bad_containers) == ["1.tar"]
+        base.lies, base.reads = False, []
+        dataset = swingby.open("memory://bucket/d", layout="tar", refresh="always", settings=found.settings)
+        assert {key for key, _, _ in base.reads} == {b"d/1.tar"}
+        check(dataset, {f"{name}/a": one["a"] for name, one in inside.items()})
+
+
+def test_a_loader_goes_on_where_it_was_and_workers_get_parts(tmp_path, home):
+    inside = {f"{number:03d}.{kind}": b"%d" % number for number in range(40) for kind in ("jpg", "cls")}
+    write_tar(str(tmp_path / "data" / "x.tar"), inside)
+    with inline(home) as found:
+        dataset = swingby.open(str(tmp_path / "data"), layout="webdataset", settings=found.settings)
+        decode = swingby.Decode(pieces, where="processes", workers=2)
+        loader = swingby.Loader(dataset, batch_size=4, shuffle=True, seed=3, order="segments", decode=decode)
+        batches = iter(loader)
+        seen = [next(batches) for _ in range(4)]
+        state = loader.state_dict()
+        batches.close()
+        resumed = swingby.Loader(dataset, batch_size=8, shuffle=True, seed=3, order="segments", decode=pieces)
+        resumed.load_state_dict(state)
+        got = [number for batch in (*seen, *resumed) for _, _, number in batch]
+        assert sorted(got) == list(range(40))

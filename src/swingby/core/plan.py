@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from swingby.core.containers.location import Coded
     from swingby.core.segment import Segment
 
-GAP_BYTES_MAX = (
-    4096  # read along between two samples of a container, such as a tar's headers; less than a request costs anywhere
-)
+# Read along between two samples of a container, such as a tar's headers; less than a request costs anywhere.
+GAP_BYTES_MAX = 4096
 
 
 class Piece(NamedTuple):

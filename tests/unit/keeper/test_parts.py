@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from swingby.core.checksum import word_of
+from swingby.core.containers.location import RAW, Coded
 from swingby.core.manifest.build import build
 from swingby.core.object import Page
-from swingby.core.plan import Fetch
+from swingby.core.plan import Fetch, Piece
 from swingby.core.segment import Origin, Segment
 from swingby.errors import (
     BaseUnavailableError,
@@ -21,7 +22,7 @@ from swingby.errors import (
     ManifestNotFoundError,
     ProtocolError,
 )
-from swingby.keeper.flights import FetchJob, Flights, Place, Target
+from swingby.keeper.flights import STORED, FetchJob, Flights, Place, Target
 from swingby.keeper.manifests import ASIDE_FILES_MAX, ManifestStore
 from swingby.keeper.outlook import Outlook
 from swingby.keeper.planner import Planner
@@ -218,6 +219,23 @@ def test_chunks_that_an_earlier_keeper_left_are_confirmed_and_not_fetched_again(
     for job in joined.new:  # the first confirms both
         job.run()
     assert told == [None, None]
+
+
+def test_samples_that_are_there_already_are_not_read_again(place):
+    data = b"".join(b"%d" % number * 5000 for number in range(4))
+    base = MemoryBase({b"x.tar": data})
+    place.level.fill(place.file, Run(1, 5056, b"1" * 5000, [word_of(b"1" * 5000)]))
+    coded = Coded(RAW, 0, 5000)
+    pieces = tuple(Piece(number, number * 5056, number * 5000, 5000, coded) for number in range(4))
+    fetch = Fetch(SEGMENT, 0, 0, b"x.tar", 0, 20_000, 20_000, base.stat(b"x.tar").version, pieces)
+    told, target = [], Target(place)
+    joined = Flights().join(
+        place, np.arange(4), lambda _: [FetchJob(fetch, base, target)], lambda _, outcome: told.append(outcome)
+    )
+    joined.new[0].run()
+    assert told == [STORED]
+    assert [(start, size) for _, start, size in base.reads] == [(0, 5000), (10_000, 10_000)]
+    assert [bytes(place.file.read(number, place.level.reader)[:1]) for number in range(4)] == [b"0", b"1", b"2", b"3"]
 
 
 def test_bytes_that_find_no_room_are_handed_to_the_waiter(place, monkeypatch):
