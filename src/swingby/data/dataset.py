@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 
 import numpy as np
 
-from swingby.core.containers.webdataset import parts_of
 from swingby.core.epoch import Draw, make_order
 from swingby.core.object import key_bytes, key_text
 from swingby.core.selection import dataset_digest
 from swingby.core.url import shown_url
 from swingby.data.ahead import EpochsAhead, Following, Job
-from swingby.data.row_groups import RowGroups
 from swingby.errors import ClosedError, FormatError
 from swingby.keeper.protocol import Follow
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 
     from swingby.core.epoch import Order
     from swingby.core.manifest.view import Manifest
+    from swingby.data.row_groups import RowGroups
     from swingby.keeper.client import KeeperClient
     from swingby.keeper.protocol import Selection
     from swingby.path.found import Found
@@ -50,6 +49,8 @@ class Sample(NamedTuple):
         Raises:
             FormatError: the sample is of another layout.
         """
+        from swingby.core.containers.webdataset import parts_of
+
         return parts_of(self.data, self.key)
 
 
@@ -207,7 +208,7 @@ class Dataset:
         self._manifest = reader.manifest
         self._selection = selection
         self._keys = Keys(reader.manifest, selection)
-        self._row_groups = RowGroups(reader) if self.layout == "parquet" else None
+        self._row_groups = _row_groups(reader) if self.layout == "parquet" else None
         self._sizes: NDArray[np.int64] | None = None
         self._reopen = reopen
 
@@ -363,6 +364,12 @@ class Dataset:
         reader, self._reader = self._reader, None
         if reader:
             reader.close()
+
+
+def _row_groups(reader: DatasetReader) -> RowGroups:
+    from swingby.data.row_groups import RowGroups
+
+    return RowGroups(reader)
 
 
 def _checked(index: int, count: int) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from swingby.core.containers.parquet import FOOTER
+from swingby.core.containers.layouts import FOOTER
 from swingby.core.object import key_bytes
 from swingby.errors import ConfigError, ObjectNotFoundError
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from swingby.core.checksum import name_digest
 from swingby.core.containers.index import decode_index, encode_index
-from swingby.core.containers.layouts import PARSER
+from swingby.core.containers.reading import PARSER
 from swingby.errors import FormatError
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from swingby.core.containers.layouts import LAYOUTS, read_index, sample_versions
+from swingby.core.containers.layouts import LAYOUTS
+from swingby.core.containers.reading import read_index, sample_versions
 from swingby.core.containers.window import LOCAL, REMOTE, Window
 from swingby.core.manifest.packs import Entries
 from swingby.core.manifest.root import Contained
@@ -172,7 +173,7 @@ class Indexer:
             held.append(self._giants)
 
         try:
-            return read_index(self._layout, window, on_many)
+            return read_index(self._layout.name, window, on_many)
         finally:
             for one in held:
                 one.release()

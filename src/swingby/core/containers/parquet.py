@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from swingby.core.containers.index import Found
+from swingby.core.containers.layouts import FOOTER
 from swingby.core.containers.thrift import CompactReader
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from swingby.core.containers.window import Window
 
 MAGIC = b"PAR1"
-FOOTER = b"footer"  # the name of the entry that is a file's footer, its length and the magic
 TAIL_BYTES = 8  # the footer's length, and the magic
 FOOTER_BYTES_MAX = 64 << 20
 NAME_DIGITS = 6

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from swingby.core.containers.crc32c import crc32c, masked
 from swingby.core.containers.index import Found, decode_index, encode_index, index_of
-from swingby.core.containers.layouts import LAYOUTS, read_index
 from swingby.core.containers.location import LOCATION_DTYPE, Coded, plain
+from swingby.core.containers.reading import read_index
 from swingby.core.containers.window import LOCAL, Window
 from swingby.errors import BadContainerError, CorruptDataError
 from swingby.testing.campaign.job import promise
@@ -39,7 +39,7 @@ def _read(layout: str, data: bytes) -> None:
     """Index a container and read every sample that the index tells of."""
     window = Window(lambda start, size: data[start : start + size], len(data), layout, LOCAL)
     try:
-        index = read_index(LAYOUTS[layout], window, lambda: None)
+        index = read_index(layout, window, lambda: None)
     except BadContainerError:
         return
     for size, row in zip(index.sizes.tolist(), index.locations.tolist(), strict=True):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swingby.core.containers.index import ContainerIndex, Found, decode_index, encode_index, index_of
-from swingby.core.containers.layouts import sample_versions
 from swingby.core.containers.location import RAW, ZIP_DEFLATED, Coded, Where
+from swingby.core.containers.reading import sample_versions
 from swingby.core.manifest.build import build, refresh
 from swingby.core.manifest.packs import Entries
 from swingby.core.manifest.root import Contained, decode_root, encode_root

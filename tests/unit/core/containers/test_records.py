@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from swingby.core.containers import layouts, parquet
+from swingby.core.containers import parquet, reading
 from swingby.core.containers.crc32c import crc32c, masked
-from swingby.core.containers.layouts import LAYOUTS, read_index
+from swingby.core.containers.layouts import FOOTER, LAYOUTS
+from swingby.core.containers.reading import read_index
 from swingby.core.containers.thrift import CompactReader
 from swingby.core.containers.window import LOCAL, Window
 from swingby.errors import BadContainerError
@@ -23,7 +24,7 @@ from swingby.errors import BadContainerError
 
 def index(data, layout):
     window = Window(lambda start, size: data[start : start + size], len(data), f"x.{layout}", LOCAL)
-    return read_index(LAYOUTS[layout], window, lambda: None)
+    return read_index(layout, window, lambda: None)
 
 
 def record(payload):
@@ -88,7 +89,7 @@ def test_a_sample_is_the_stretch_of_a_row_group(compression, use_dictionary):
     data = written(compression=compression, use_dictionary=use_dictionary, write_page_index=True)
     made = index(data, "parquet")
     footer = pq.read_metadata(io.BytesIO(data))
-    assert made.names == [*(b"%06d" % number for number in range(10)), parquet.FOOTER]
+    assert made.names == [*(b"%06d" % number for number in range(10)), FOOTER]
     for number, (start, size) in enumerate(zip(made.locations["offset"][:-1], made.sizes[:-1], strict=True)):
         group = footer.row_group(number)
         columns = [group.column(place) for place in range(group.num_columns)]
@@ -101,7 +102,7 @@ def test_a_file_without_rows_has_no_samples():
     out = io.BytesIO()
     pq.write_table(table().slice(0, 0), out)
     made = index(out.getvalue(), "parquet")
-    assert (made.names, made.left_out) == ([parquet.FOOTER], {"empty row group": 1})
+    assert (made.names, made.left_out) == ([FOOTER], {"empty row group": 1})
 
 
 def test_what_is_no_parquet_is_refused(monkeypatch):
@@ -151,11 +152,11 @@ def test_nonsense_for_thrift_ends_in_a_value_error():
 
 
 def test_a_container_of_too_many_members_is_refused(monkeypatch):
-    monkeypatch.setattr(layouts, "MEMBERS_MAX", 10)
+    monkeypatch.setattr(reading, "MEMBERS_MAX", 10)
     many = []
-    monkeypatch.setattr(layouts, "MANY_MEMBERS", 5)
+    monkeypatch.setattr(reading, "MANY_MEMBERS", 5)
     data = b"".join(record(b"x") for _ in range(12))
     window = Window(lambda start, size: data[start : start + size], len(data), "x", LOCAL)
     with pytest.raises(BadContainerError, match="more than 10 members"):
-        read_index(LAYOUTS["tfrecord"], window, lambda: many.append(1))
+        read_index("tfrecord", window, lambda: many.append(1))
     assert many == [1]

@@ -14,7 +14,7 @@ import webdataset
 
 from swingby.core.containers import tar
 from swingby.core.containers import webdataset as samples
-from swingby.core.containers.layouts import LAYOUTS, read_index
+from swingby.core.containers.reading import read_index
 from swingby.core.containers.window import LOCAL, REMOTE, Window
 from swingby.errors import BadContainerError, FormatError
 
@@ -26,7 +26,7 @@ def window(data, costs=LOCAL):
 
 
 def index(data, layout="tar", costs=LOCAL):
-    return read_index(LAYOUTS[layout], window(data, costs), lambda: None)
+    return read_index(layout, window(data, costs), lambda: None)
 
 
 def found(data, layout="tar", costs=LOCAL):
@@ -112,7 +112,7 @@ def test_sizes_beyond_octal_digits_are_read():
                     out[first - start : last - start] = part[first - at[number] : last - at[number]]
             return bytes(out)
 
-        made = read_index(LAYOUTS["tar"], Window(read, size, "x.tar", REMOTE), lambda: None)
+        made = read_index("tar", Window(read, size, "x.tar", REMOTE), lambda: None)
         assert dict(zip(made.names, made.sizes.tolist(), strict=True)) == {b"huge": 9 << 30, b"last": 4}
 
 
@@ -125,7 +125,7 @@ def test_large_members_are_hopped_over_and_small_ones_read_in_one_go():
             reads.append(count)
             return data[start : start + count]
 
-        read_index(LAYOUTS["tar"], Window(read, len(data), "x.tar", REMOTE), lambda: None)
+        read_index("tar", Window(read, len(data), "x.tar", REMOTE), lambda: None)
         assert sum(reads) <= max(most_bytes, len(data))
         assert len(reads) <= most_reads
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from swingby.core.containers import zip as zips
-from swingby.core.containers.layouts import LAYOUTS, read_index
 from swingby.core.containers.location import LOCATION_DTYPE, Coded, plain
+from swingby.core.containers.reading import read_index
 from swingby.core.containers.window import LOCAL, Window
 from swingby.errors import BadContainerError, CorruptDataError
 
@@ -21,7 +21,7 @@ MIB = 1 << 20
 
 def index(data):
     window = Window(lambda start, size: data[start : start + size], len(data), "x.zip", LOCAL)
-    return read_index(LAYOUTS["zip"], window, lambda: None)
+    return read_index("zip", window, lambda: None)
 
 
 def found(data):
