@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from swingby.errors import SwingbyError
-from swingby.keeper.protocol import INDICES_MAX, INDICES_WAITING_MAX, Advance, Follow, Plan, Upcoming
+from swingby.keeper.protocol import INDICES_MAX, INDICES_WAITING_MAX, Advance, Follow, Plan, Planned, Upcoming
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from swingby.data.loadable import Reading
     from swingby.keeper.client import Exchange, KeeperClient
     from swingby.keeper.protocol import Message, Selection
+    from swingby.path.read import DatasetReader
 
 ADVANCE_SECONDS = 0.02  # between two notes to the keeper of how far a plan is
 PLAN_SECONDS_MAX = 10.0
@@ -43,12 +44,14 @@ class Job:
         self._exchange: Exchange | None = None
         self._plans = 0
         self._told_at = 0.0
+        self.sweeps = False  # the keeper, through all of the last plan's dataset
         self._closing: weakref.finalize[[], Job] | None = None
 
     def begin(self, plan: Plan | Follow) -> int:
         """Register a plan in place of the last one; what it is called in `advance`."""
         self._plans += 1
         self._told_at = 0.0
+        self.sweeps = False
         if plan.ahead_bytes_max and not self._ask(plan):
             self._ask(plan)  # the keeper was restarted since
         return self._plans
@@ -82,7 +85,8 @@ class Job:
                 self._exchange = exchange = self._client().dedicated()
                 self._closing = weakref.finalize(self, exchange.close)
             self._exchange.send(plan, PLAN_SECONDS_MAX)
-            self._exchange.receive(PLAN_SECONDS_MAX)
+            answer = self._exchange.receive(PLAN_SECONDS_MAX).message
+            self.sweeps = isinstance(answer, Planned) and answer.sweeps
             return True
         self.close()
         return is_new
@@ -94,11 +98,13 @@ class EpochsAhead:
     Args:
         job: to register on.
         dataset: digest of the manifest, and filters.
+        reader: told whether the keeper sweeps.
     """
 
-    def __init__(self, job: Job, dataset: tuple[str, Selection]) -> None:
+    def __init__(self, job: Job, dataset: tuple[str, Selection], reader: DatasetReader) -> None:
         self._job = job
         self._dataset = dataset
+        self._reader = reader
 
     def begin(self, reading: Reading, steps: Steps) -> int:
         """See `ReadAhead`."""
@@ -106,7 +112,9 @@ class EpochsAhead:
         share = reading.share
         parts = (share.batch_size, share.rank, share.world_size, share.drop_last, share.first)
         plan = Plan(*self._dataset, reading.order, reading.seed, reading.epoch, parts, reading.ahead_bytes_max)
-        return self._job.begin(plan)
+        number = self._job.begin(plan)
+        self._reader.sweeps = self._job.sweeps
+        return number
 
     def advance(self, plan: int, mark: int, *, at_once: bool = False) -> None:
         """See `ReadAhead`."""

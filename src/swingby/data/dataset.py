@@ -308,7 +308,7 @@ class Dataset:
 
     def ahead(self) -> EpochsAhead:
         """Read-ahead for one loader; see `data/ahead.py`."""
-        return EpochsAhead(Job(lambda: self.client), (self.manifest, self.filters))
+        return EpochsAhead(Job(lambda: self.client), (self.manifest, self.filters), self._open_reader())
 
     def following(self, ahead_bytes_max: int) -> Following:
         """Read-ahead of indices that somebody else orders; see `data/ahead.py`."""

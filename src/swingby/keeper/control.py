@@ -41,12 +41,15 @@ class Control:
         self._keeper = keeper
         self._lock = threading.Lock()
         self._delivered = [0, 0]  # samples, bytes
+        self._direct = [0, 0]  # those of them that clients read from the base themselves
 
-    def count_hits(self, samples: int, size: int) -> None:
-        """What a client delivered to its user."""
+    def count_hits(self, samples: int, size: int, direct: int, direct_size: int) -> None:
+        """What a client delivered to its user, and what of that it read itself."""
         with self._lock:
             self._delivered[0] += samples
             self._delivered[1] += size
+            self._direct[0] += direct
+            self._direct[1] += direct_size
 
     def status(self, connection: Connection, message: protocol.Status) -> None:
         """Send what the keeper holds and did."""
@@ -60,12 +63,13 @@ class Control:
         for one in engine.bases.all():
             reading = one.meter.reading()
             bases[one.base.id] = reading._asdict() | {"near": one.is_near}
-        base_bytes = sum(one["bytes"] for one in bases.values())
         samples, size = self._delivered
+        base_bytes = sum(one["bytes"] for one in bases.values()) + self._direct[1]
         saved = max(0, size - base_bytes)
         looked = keeper.supply.lookups.reading()
+        misses = looked.memory_misses + self._direct[0]
         found = {
-            "memory": (max(0, samples - looked.memory_misses), looked.memory_misses),
+            "memory": (max(0, samples - misses), misses),
             "burst": (looked.burst_hits, looked.burst_misses),
         }
         return {

@@ -165,6 +165,9 @@ class FetchJob:
                 outcome.errors[piece.chunk] = error
                 continue
             runs.append(Run(piece.chunk, piece.offset, data, (word_of(data),)))
+        self._store_all(runs, outcome)
+
+    def _store_all(self, runs: list[Run], outcome: Outcome) -> None:
         for group in neighbours(runs):
             if self._store_together(group):
                 continue
@@ -271,6 +274,42 @@ def neighbours(runs: list[Run]) -> list[list[Run]]:
             groups.append([run])
         last, stop = run.chunk, run.offset + len(memoryview(run.data))
     return groups
+
+
+class FilesJob(FetchJob):
+    """Fetches several whole objects of a pack, one after another: where reading one takes less than a job of its own.
+
+    Args:
+        fetches: by ascending chunks.
+        base, target: see `FetchJob`.
+    """
+
+    __slots__ = ("_fetches",)
+
+    def __init__(self, fetches: list[Fetch], base: Base, target: Target) -> None:
+        super().__init__(fetches[0], base, target)
+        self._fetches = fetches
+        self.size = sum(fetch.size for fetch in fetches)
+
+    def chunks(self) -> list[int]:
+        """See `FetchJob.chunks`."""
+        return [fetch.chunk for fetch in self._fetches]
+
+    def _fetch(self) -> Outcome:
+        outcome = Outcome({}, {}, set())
+        file = self.target.file if self.target else None
+        runs = []
+        for fetch in self._fetches:
+            if file and file.word(fetch.chunk):
+                continue
+            try:
+                data = read(self._base, fetch)
+            except SwingbyError as error:
+                outcome.errors[fetch.chunk] = error
+            else:
+                runs.append(Run(fetch.chunk, fetch.offset, data, (word_of(data),)))
+        self._store_all(runs, outcome)
+        return outcome
 
 
 def _add(whole: Outcome, part: Outcome) -> None:

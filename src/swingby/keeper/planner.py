@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from swingby.errors import ProtocolError
-from swingby.keeper.plans import EVERYTHING, GivenPlan
+from swingby.keeper.plans import EVERYTHING, EpochPlan, GivenPlan
 from swingby.keeper.wanted import wanted_of
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from swingby.keeper.wanted import Wanted
 
 AHEAD_PART = 8  # of a level that cannot hold all that is read, plans are ahead by one part: what waits there displaces
+SWEEP_BYTES_MAX = 32 << 20  # asked for at once by plans that sweep
 BLOCK_PART = 4  # a block of a plan is at most one part of the stash
 NOTHING = np.zeros(0, np.int64)
 BLOCKED_SECONDS = 0.05  # between two looks whether the stash has room again
@@ -67,8 +68,8 @@ class Planner:
         self._closed = False
         self._thread: threading.Thread | None = None
 
-    def add(self, owner: int, plan: Walk) -> None:
-        """Begin a plan; an owner has one."""
+    def add(self, owner: int, plan: Walk) -> bool:
+        """Begin a plan; an owner has one. Whether it sweeps, so that readers do better to read for themselves what is absent."""
         with self._changed:
             self._drop(owner)
             self._plans[owner] = plan
@@ -78,6 +79,7 @@ class Planner:
                 self._thread = threading.Thread(target=self._run, name="swingby-plans", daemon=True)
                 self._thread.start()
             self._changed.notify()
+            return plan.sweeps
 
     def append(self, owner: int, indices: NDArray[np.int64]) -> None:
         """More indices of a plan that is given.
@@ -125,7 +127,10 @@ class Planner:
         self._stash.drop(owner)
 
     def _reserve(self) -> None:
-        """Where live plans read more than the memory level can hold, the stash takes its room from there."""
+        """Where live plans read more than the memory level can hold, the stash takes its room from there.
+
+        Where it can hold all, what is as near as the levels is swept.
+        """
         if memory := self._supply.levels.memory:
             sources = {plan.source.manifest.digest: plan.source.manifest.data_bytes for plan in self._plans.values()}
             budget = memory.options.budget_bytes
@@ -134,6 +139,8 @@ class Planner:
             self._ahead_bytes_max = budget // AHEAD_PART if is_short else EVERYTHING
             if is_short:
                 self._outlook.prepare()
+            for plan in self._plans.values():
+                plan.sweeps = isinstance(plan, EpochPlan) and plan.source.base.is_near and not is_short
 
     def _run(self) -> None:
         while True:
@@ -155,7 +162,10 @@ class Planner:
                             plan.advance(EVERYTHING)
 
     def _may_go(self, owner: int) -> bool:
-        return owner not in self._blocked and self._plans[owner].has_room(self._ahead_bytes_max)
+        plan = self._plans[owner]
+        if owner in self._blocked or (plan.sweeps and self._coming_bytes > SWEEP_BYTES_MAX):
+            return False
+        return plan.has_room(self._ahead_bytes_max)
 
     def _walk(self, owner: int) -> None:
         """One block of a plan."""

@@ -46,6 +46,7 @@ class Walk(abc.ABC):
         self.source = source
         self.selection = selection
         self.selection_name = msgspec.msgpack.encode(filters)
+        self.sweeps = False
         self.position = 0  # how many samples, of all ranks, are consumed
         self._began = (time.monotonic(), 0)  # and the position then
         self._ahead_bytes_max = ahead_bytes_max
@@ -100,6 +101,9 @@ class Walk(abc.ABC):
 class EpochPlan(Walk):
     """One epoch of one rank: the order is a pure function. Its marks are steps.
 
+    A plan that sweeps goes through the dataset as listed, which costs the least an object, whoever overtakes it: for a base that is
+    as near as the levels.
+
     Raises:
         ProtocolError: it makes no sense.
     """
@@ -119,11 +123,12 @@ class EpochPlan(Walk):
         self.position = first
         self._began = (self._began[0], first)
         self._next_step = 0
+        self._swept, self._sweep_start = 0, self._count * rank // world_size  # ranks begin at different places
 
     @property
     def is_over(self) -> bool:
         """See `Walk`."""
-        return self._next_step >= self._steps
+        return self._swept >= self._count if self.sweeps else self._next_step >= self._steps
 
     def next_order(self) -> WindowedOrder | None:
         """Of the epoch that is likely to follow."""
@@ -150,6 +155,11 @@ class EpochPlan(Walk):
 
     def next_block(self, bytes_max: int) -> NDArray[np.int64]:
         """See `Walk`."""
+        if self.sweeps:
+            stop = min(self._count, self._swept + BLOCK_SAMPLES)
+            chosen = (np.arange(self._swept, stop) + self._sweep_start) % self._count
+            self._swept = stop
+            return chosen if self.selection is None else self.selection[chosen]
         parts: list[NDArray[np.int64]] = []
         wanted = self._samples_max(bytes_max)
         while wanted > 0 and not self.is_over:

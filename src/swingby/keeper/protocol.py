@@ -108,10 +108,12 @@ class Touched(Message, frozen=True):
     packs: bytes  # uint32 ordinals
     hits: int
     hit_bytes: int
+    direct: int = 0  # of the hits, read from the base by the reader itself
+    direct_bytes: int = 0
 
 
 class Plan(Message, frozen=True):
-    """Fetch ahead in the order of an epoch while this connection lives; answered by Ok."""
+    """Fetch ahead in the order of an epoch while this connection lives; answered by Planned."""
 
     digest: str
     selection: Selection
@@ -195,6 +197,12 @@ class Welcome(Message, frozen=True):
 
 class Ok(Message, frozen=True):
     """Done."""
+
+
+class Planned(Message, frozen=True):
+    """A plan is registered; if it sweeps, readers do better to read from the base themselves what they find absent."""
+
+    sweeps: bool
 
 
 class Failed(Message, frozen=True):
@@ -309,6 +317,6 @@ Request: TypeAlias = (
     | Clean
     | Stop
 )
-Reply: TypeAlias = Welcome | Ok | Failed | Progress | Opened | Files | Supplied | Report
+Reply: TypeAlias = Welcome | Ok | Planned | Failed | Progress | Opened | Files | Supplied | Report
 
 UNANSWERED = (Touched, Upcoming, Advance)  # not even by Failed: the next request would take it for its own answer

@@ -224,9 +224,10 @@ class Keeper:
 
     def _touched(self, connection: Connection, message: protocol.Touched) -> None:
         del connection
-        if not (0 <= message.hits <= TOUCHED_MAX and 0 <= message.hit_bytes <= TOUCHED_MAX):
+        counts = message.hits, message.hit_bytes, message.direct, message.direct_bytes
+        if not all(0 <= count <= TOUCHED_MAX for count in counts):
             raise ProtocolError("no client reads so much between two reports")
-        self.control.count_hits(message.hits, message.hit_bytes)
+        self.control.count_hits(*counts)
         memory = self.engine.levels.memory
         if memory:
             manifest = self.sources.get(message.digest).manifest
@@ -237,8 +238,7 @@ class Keeper:
     def _plan(self, connection: Connection, message: protocol.Plan) -> None:
         source = self.sources.get(message.digest)
         plan = EpochPlan(source, self.sources.selection(source, message.selection), message)
-        self.planner.add(connection.number, plan)
-        connection.send(Ok())
+        connection.send(protocol.Planned(self.planner.add(connection.number, plan)))
 
     def _follow(self, connection: Connection, message: protocol.Follow) -> None:
         self.planner.add(connection.number, GivenPlan(self.sources.get(message.digest), message))

@@ -16,22 +16,25 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from swingby.core.segment import CHUNK_BYTES
 from swingby.errors import CorruptDataError, LevelError
-from swingby.keeper.flights import STORED, FetchJob, Flights, Outcome, Place, Target
+from swingby.keeper.flights import STORED, FetchJob, FilesJob, Flights, Outcome, Place, Target
 from swingby.keeper.lookups import Lookups
 from swingby.keeper.stash import Kept, Stash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from swingby.core.plan import Fetch
     from swingby.errors import SwingbyError
     from swingby.keeper.bases import OpenBase
     from swingby.keeper.pool import Pool
     from swingby.keeper.wanted import Wanted
     from swingby.levels.level import Level
 
+FILES_TOGETHER = 64  # of a near base, read by one job
+FILES_BYTES_MAX = 1 << 20
 STASH_BYTES_MIN = 4 << 20
 STASH_PART = 32  # of the memory level's budget: one part
 LOOSE_BYTES_MAX = 256 << 20  # handed over in one answer; larger objects are asked for by range
@@ -69,11 +72,13 @@ class Part:
         self.homeless: dict[int, Kept] = {}
         self.errors: dict[int, SwingbyError] = {}
 
-    def plan(self, absent: list[int], base: OpenBase) -> list[FetchJob]:
-        """Jobs for absent chunks; those that a nearer place may have go one by one."""
+    def plan(self, absent: list[int], base: OpenBase, *, together: bool) -> list[FetchJob]:
+        """Jobs for absent chunks; those that a nearer place may have go one by one, files near by some together."""
         target = Target(self.place, self.below)
         if self.nearer is None:
             fetches = self.wanted.fetches(absent, base.range_bytes)
+            if together and base.is_near and self.wanted.segment.packed and fetches and not fetches[0].pieces:
+                return [FilesJob(group, base.base, target) for group in _groups(fetches)]
             return [FetchJob(fetch, base.base, target) for fetch in fetches]
         file = self.nearer.file
         near = [chunk for chunk in absent if file.may_have(chunk)]
@@ -242,13 +247,13 @@ class Supply:
         """Jobs for chunks that nobody fetches; a reader takes what is in the stash."""
         identity = part.wanted.segment.id
         if keep:
-            jobs = part.plan(self.stash.unserved(identity, absent), base)
+            jobs = part.plan(self.stash.unserved(identity, absent), base, together=True)
             for job in jobs:
                 job.keep = functools.partial(keep, identity)
             return jobs
         kept = self.stash.take(identity, absent)
         part.homeless |= kept
-        return part.plan([chunk for chunk in absent if chunk not in kept], base)
+        return part.plan([chunk for chunk in absent if chunk not in kept], base, together=False)
 
     def _choose(self, base: OpenBase, wanted: Wanted) -> Part:
         memory, burst = self.levels
@@ -272,6 +277,19 @@ def stash_bytes(memory: Level | None) -> int:
         return 0
     budget = memory.options.budget_bytes
     return min(budget // 4, max(STASH_BYTES_MIN, budget // STASH_PART))
+
+
+def _groups(fetches: list[Fetch]) -> Iterator[list[Fetch]]:
+    group: list[Fetch] = []
+    size = 0
+    for fetch in fetches:
+        if group and (len(group) == FILES_TOGETHER or size + fetch.size > FILES_BYTES_MAX):
+            yield group
+            group, size = [], 0
+        group.append(fetch)
+        size += fetch.size
+    if group:
+        yield group
 
 
 def _leave(segment: bytes, chunks: dict[int, Kept]) -> None:

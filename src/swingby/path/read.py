@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 REQUEST_BYTES_MAX = 256 << 20
 RANGE_BYTES_MAX = 64 << 20  # of an object too large for any level, a request
 REPORT_SECONDS = 1.0
+SWEPT_SECONDS = 0.02  # between two requests, which tell what the keeper has swept by now
 TOUCH_EVERY = 16  # batches; what the policy needs is a sample
 ATTEMPTS_MAX = 3
 DIRECT_THREADS = 32  # of a read without a keeper
@@ -59,6 +60,9 @@ class DatasetReader:
         reopen: tells a restarted keeper of the dataset.
         fallback: the base, without a keeper.
         limits: longest read in seconds, and bytes mapped at once.
+
+    Attributes:
+        sweeps: whether the keeper brings all of it from a base as near as its levels; then what is absent is read without it.
     """
 
     def __init__(
@@ -79,6 +83,9 @@ class DatasetReader:
         self._board: memoryview | None = None
         self._evictions = 0
         self._batches = self._samples = 0
+        self._direct_samples = self._direct_bytes = 0
+        self.sweeps = False
+        self._asked_at = 0.0
         self._touched = np.zeros(manifest.pack_ordinals, bool)
         self._reported_at = time.monotonic()
         self._mean_bytes = manifest.data_bytes / max(1, len(manifest))
@@ -162,6 +169,10 @@ class DatasetReader:
 
     def _fetch(self, indices: NDArray[np.int64], rows: NDArray[np.uint32]) -> list[memoryview]:
         """Views of objects that are not mapped and present; in requests of bounded size."""
+        if self.sweeps and not self.manifest.large_rows(rows).any() and self._knows(rows[:, ROW_PACK]):
+            self._direct_samples += len(rows)
+            self._direct_bytes += int(rows[:, ROW_SIZE].sum())
+            return self._all_direct(indices.tolist(), None)
         views: list[memoryview] = []
         sizes = np.cumsum(np.minimum(rows[:, ROW_SIZE], REQUEST_BYTES_MAX), dtype=np.int64)
         start = 0
@@ -171,7 +182,15 @@ class DatasetReader:
             stop = min(max(stop, start + 1), start + INDICES_MAX)
             views += self._resolve(indices[start:stop], rows[start:stop])
             start = stop
+        self._asked_at = time.monotonic()
         return views
+
+    def _knows(self, packs: NDArray[np.uint32]) -> bool:
+        """Whether these are mapped, so that what the keeper brings is seen; or it was asked a moment ago."""
+        words = self._mapped.current.words
+        return time.monotonic() < self._asked_at + SWEPT_SECONDS or all(
+            words[pack] is not None for pack in packs.tolist()
+        )
 
     def _resolve(self, indices: NDArray[np.int64], rows: NDArray[np.uint32]) -> list[memoryview]:
         """The keeper, then the keeper once more in doubt, then the base."""
@@ -300,7 +319,9 @@ class DatasetReader:
             packs = np.flatnonzero(self._touched).astype("<u4").tobytes()
             self._touched[:] = False
             samples, self._samples = self._samples, 0
-        message = Touched(self.manifest.digest, packs, samples, int(samples * self._mean_bytes))
+            direct, direct_bytes = self._direct_samples, self._direct_bytes
+            self._direct_samples = self._direct_bytes = 0
+        message = Touched(self.manifest.digest, packs, samples, int(samples * self._mean_bytes), direct, direct_bytes)
         with contextlib.suppress(SwingbyError, ConnectionError), self.client.exchange() as exchange:
             exchange.send(message, REPORT_SECONDS)
 

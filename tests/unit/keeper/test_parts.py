@@ -20,9 +20,10 @@ from swingby.errors import (
     CorruptDataError,
     FormatError,
     ManifestNotFoundError,
+    ObjectNotFoundError,
     ProtocolError,
 )
-from swingby.keeper.flights import STORED, FetchJob, Flights, Place, Target
+from swingby.keeper.flights import STORED, FetchJob, FilesJob, Flights, Place, Target
 from swingby.keeper.manifests import ASIDE_FILES_MAX, ManifestStore
 from swingby.keeper.outlook import Outlook
 from swingby.keeper.planner import Planner
@@ -250,6 +251,24 @@ def test_bytes_that_find_no_room_are_handed_to_the_waiter(place, monkeypatch):
     assert (told[0].errors, told[0].homeless) == ({}, {0: (b"hello", word_of(b"hello"), 5)})
 
 
+def test_files_read_together_are_stored_and_a_bad_one_is_no_reason_for_the_others_to_fail(place):
+    base = MemoryBase({b"a": b"hello", b"b": b"gone", b"c": b"world"})
+    fetches = [fetch_of(chunk, base, key, base._objects[key]) for chunk, key in enumerate((b"a", b"b", b"c"))]
+    base.delete(b"b")
+    told = []
+    joined = Flights().join(
+        place,
+        np.arange(3),
+        lambda _: [FilesJob(fetches, base, Target(place))],
+        lambda _, outcome: told.append(outcome),
+    )
+    joined.new[0].run()
+    assert len(told) == 1
+    assert {chunk: type(error) for chunk, error in told[0].errors.items()} == {1: ObjectNotFoundError}
+    assert place.file.absent(np.arange(3)).tolist() == [1]
+    assert bytes(place.file.read(2, place.level.reader)) == b"world"
+
+
 # -- saved manifests ---------------------------------------------------------------------------------------------------
 
 
@@ -394,6 +413,18 @@ def test_a_plan_of_a_selection_walks_the_selected(tmp_path):
     chosen = np.arange(0, 1000, 10)
     plan = plan_over(ManifestStore(str(tmp_path), 8), 1000, chosen, share=(8, 0, 1, False, 0))
     assert set(plan.next_block(1 << 30).tolist()) == set(chosen.tolist())
+
+
+def test_ranks_that_sweep_begin_apart_and_each_goes_through_everything(tmp_path):
+    for rank in (0, 1):
+        plan = plan_over(ManifestStore(str(tmp_path), 8), 2000, share=(8, rank, 2, False, 0))
+        plan.sweeps = True
+        walked = []
+        while not plan.is_over:
+            walked += plan.next_block(1 << 30).tolist()
+            plan.advance(30)
+        assert walked[0] == 1000 * rank
+        assert sorted(walked) == list(range(2000))
 
 
 def given_plan(tmp_path, count, ahead_bytes_max):
