@@ -78,6 +78,24 @@ def test_a_cold_epoch_joins_neighbours_and_drags_nothing_along(run, bucket, tars
         assert asked(run) == before
 
 
+def test_ranks_of_one_machine_share_the_windows_of_their_order(run, bucket, tars):
+    with swingby.open(f"s3://{bucket}/set", layout="tar", settings=run.settings) as dataset:
+        before = asked(run)
+        ranks = [
+            iter(swingby.Loader(dataset, batch_size=8, shuffle=True, order="segments", rank=rank, world_size=4))
+            for rank in range(4)
+        ]
+        keys = []
+        for batches in zip(*ranks, strict=True):
+            for batch in batches:
+                assert all(view == tars[key] for key, view in zip(batch.keys, batch.views, strict=True))
+                keys += batch.keys
+        assert sorted(keys) == sorted(tars)
+        requests, size = np.subtract(asked(run), before).tolist()
+        assert requests <= len(tars) // 2  # until half of the ranks are there, each asks for its own
+        assert size <= 1.05 * sum(map(len, tars.values()))
+
+
 def test_what_nobody_asked_for_is_not_read(run, bucket, tars):
     with swingby.open(f"s3://{bucket}/set", layout="tar", settings=run.settings) as dataset:
         before = asked(run)

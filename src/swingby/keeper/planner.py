@@ -176,7 +176,7 @@ class Planner:
             ):  # a reader has overtaken it
                 return
             bytes_max = self._stash.bytes_max // BLOCK_PART
-            indices = NOTHING if block else plan.next_window(bytes_max, self._ahead_bytes_max)
+            indices = NOTHING if block else plan.next_window(bytes_max, self._ahead_bytes_max, self._plans.values())
             mark = plan.walked
         if block is None:
             if self._is_complete(plan.source):

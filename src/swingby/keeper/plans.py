@@ -21,6 +21,8 @@ from swingby.errors import ProtocolError
 from swingby.keeper.protocol import INDICES_WAITING_MAX, Selection
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from swingby.core.epoch import WindowedOrder
@@ -80,9 +82,15 @@ class Walk(abc.ABC):
     def next_block(self, bytes_max: int) -> NDArray[np.int64]:
         """Indices of the next samples: about 512, or as many as are about so many bytes; at least one step."""
 
-    def next_window(self, bytes_max: int, ahead_bytes_max: int) -> NDArray[np.int64]:
-        """As `next_block`; samples in containers as far as it pays to fetch them together, if there may be so much ahead."""
-        del ahead_bytes_max
+    def next_window(self, bytes_max: int, ahead_bytes_max: int, plans: Iterable[Walk]) -> NDArray[np.int64]:
+        """As `next_block`; samples in containers as far as it pays to fetch them together.
+
+        Args:
+            bytes_max: of a block.
+            ahead_bytes_max: that may be ahead.
+            plans: live ones, of which some may be other ranks of the same job.
+        """
+        del ahead_bytes_max, plans
         return self.next_block(bytes_max)
 
     def _samples_max(self, bytes_max: int) -> int:
@@ -119,6 +127,7 @@ class EpochPlan(Walk):
         digest = dataset_digest(message.digest, message.selection.include, message.selection.exclude)
         self._kind = message.order
         self._draw = Draw(message.seed, message.epoch, digest)
+        self.epoch = (message.order, self._draw, self._share._replace(rank=0))  # the same of all ranks
         self.order = make_order(message.order, source.manifest, selection, self._draw)
         self.position = first
         self._began = (self._began[0], first)
@@ -141,14 +150,21 @@ class EpochPlan(Walk):
         self.position = max(self.position, consumed_positions(self._count, self._share, min(mark, self._steps)))
         super().advance(mark)
 
-    def next_window(self, bytes_max: int, ahead_bytes_max: int) -> NDArray[np.int64]:
-        """See `Walk`. The samples of a window are neighbours in their containers, and it mixes them."""
+    def next_window(self, bytes_max: int, ahead_bytes_max: int, plans: Iterable[Walk]) -> NDArray[np.int64]:
+        """See `Walk`. The samples of a window are neighbours in their containers, and it mixes them among the ranks."""
+        first = self._next_step
         blocks = [self.next_block(bytes_max)]
-        if isinstance(self.order, SegmentOrder) and self.source.manifest.is_contained:
-            window = self.order.window_of(self._next_position() - 1)
-            while self.has_room(ahead_bytes_max) and self.order.window_of(self._next_position()) == window:
-                blocks.append(self.next_block(bytes_max))
-        return np.concatenate(blocks)
+        if not isinstance(self.order, SegmentOrder) or not self.source.manifest.is_contained:
+            return blocks[0]
+        window = self.order.window_of(self._next_position() - 1)
+        while self.has_room(ahead_bytes_max) and self.order.window_of(self._next_position()) == window:
+            blocks.append(self.next_block(bytes_max))
+        here = sum(isinstance(plan, EpochPlan) and plan.epoch == self.epoch for plan in plans)
+        if here * 2 < self._share.world_size:
+            return np.concatenate(blocks)
+        step = self._share.batch_size * self._share.world_size
+        start, stop = (min(self._count, self._share.first + number * step) for number in (first, self._next_step))
+        return self._indices(np.arange(start, self._count if self.is_over and not self._share.drop_last else stop))
 
     def _next_position(self) -> int:
         return min(step_positions(self._count, self._share, self._next_step)[0], self._count - 1)
@@ -167,10 +183,11 @@ class EpochPlan(Walk):
             parts.append(np.arange(start, stop))
             wanted -= stop - start
             self._next_step += 1
-        positions = np.concatenate(parts)
+        return self._note(self._next_step, self._indices(np.concatenate(parts)))
+
+    def _indices(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         chosen = self.order.take(positions) if self.order else positions
-        indices = chosen if self.selection is None else self.selection[chosen]
-        return self._note(self._next_step, indices)
+        return chosen if self.selection is None else self.selection[chosen]
 
 
 class GivenPlan(Walk):
