@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from swingby.core.segment import CHUNK_BYTES
 from swingby.errors import CorruptDataError, LevelError
-from swingby.keeper.flights import STORED, FetchJob, FilesJob, Flights, Outcome, Place, Target
+from swingby.keeper.flights import Flights
+from swingby.keeper.jobs import STORED, FetchJob, FilesJob, Outcome, Place, Target
 from swingby.keeper.lookups import Lookups
 from swingby.keeper.stash import Kept, Stash
 

@@ -23,7 +23,8 @@ from swingby.errors import (
     ObjectNotFoundError,
     ProtocolError,
 )
-from swingby.keeper.flights import STORED, FetchJob, FilesJob, Flights, Place, Target
+from swingby.keeper.flights import Flights
+from swingby.keeper.jobs import STORED, FetchJob, FilesJob, Place, Target
 from swingby.keeper.manifests import ASIDE_FILES_MAX, ManifestStore
 from swingby.keeper.outlook import Outlook
 from swingby.keeper.planner import Planner

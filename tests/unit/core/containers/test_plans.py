@@ -19,7 +19,7 @@ from swingby.core.object import ObjectInfo, Page
 from swingby.core.plan import GAP_BYTES_MAX, Piece, chunk_numbers, memory_bytes, object_fetches, sample_fetches, without
 from swingby.core.segment import CHUNK_BYTES, Origin, Segment, object_segment
 from swingby.errors import FormatError
-from swingby.keeper.flights import neighbours
+from swingby.keeper.jobs import neighbours
 from swingby.levels.segment_file import Run
 
 PACK = Segment(b"p" * 16, 1 << 30, 1000, packed=True)
