@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 import tarfile
+import time
 import zipfile
 
 import numpy as np
@@ -419,3 +420,23 @@ def test_a_loader_goes_on_where_it_was_and_workers_get_parts(tmp_path, home):
         resumed.load_state_dict(state)
         got = [number for batch in (*seen, *resumed) for _, _, number in batch]
         assert sorted(got) == list(range(40))
+
+
+@pytest.mark.parametrize("order", ["key", "segments", "global"])
+def test_an_epoch_over_local_containers_leaves_them_on_the_memory_level(tmp_path, home, order):
+    truth = {f"{name}.tar/{key}": data for name in "abc" for key, data in members(ord(name), 400, large=False).items()}
+    for name in "abc":
+        write_tar(str(tmp_path / "data" / f"{name}.tar"), members(ord(name), 400, large=False))
+    with inline(home) as found:
+        dataset = swingby.open(str(tmp_path / "data"), layout="tar", settings=found.settings)
+        how = {} if order == "key" else {"shuffle": True, "order": order}
+        for batch in swingby.Loader(dataset, batch_size=8, **how):
+            assert all(view == truth[key] for key, view in zip(batch.keys, batch.views, strict=True))
+        until = time.monotonic() + 20
+        while found.keeper.supply.levels.memory.counts().filled_bytes < sum(map(len, truth.values())):
+            assert time.monotonic() < until, "what was read is not kept"
+            time.sleep(0.01)
+        before = base_bytes(found)
+        for batch in swingby.Loader(dataset, batch_size=8, shuffle=True):
+            assert all(view == truth[key] for key, view in zip(batch.keys, batch.views, strict=True))
+        assert base_bytes(found) == before

@@ -140,7 +140,9 @@ class Planner:
             if is_short:
                 self._outlook.prepare()
             for plan in self._plans.values():
-                plan.sweeps = isinstance(plan, EpochPlan) and plan.source.base.is_near and not is_short
+                plan.sweeps = (
+                    isinstance(plan, EpochPlan) and plan.may_sweep and plan.source.base.is_near and not is_short
+                )
 
     def _run(self) -> None:
         while True:

@@ -139,6 +139,13 @@ class EpochPlan(Walk):
         """See `Walk`."""
         return self._swept >= self._count if self.sweeps else self._next_step >= self._steps
 
+    @property
+    def may_sweep(self) -> bool:
+        """Whether going through the dataset as listed may cost less than the order. Where that has neighbours in containers read
+        together, it does not.
+        """
+        return not self.source.manifest.is_contained or self._kind == "global"
+
     def next_order(self) -> WindowedOrder | None:
         """Of the epoch that is likely to follow."""
         draw = self._draw._replace(epoch=self._draw.epoch + 1)
