@@ -7,6 +7,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -88,6 +89,19 @@ def test_the_keeper_is_nobodys_child_and_survives_its_starter(settings, folder):
     with swingby.open(folder, settings=settings) as dataset:
         check(dataset)
     assert keeper_of(settings) == process
+
+
+def test_the_keeper_holds_nothing_open_of_its_starters(settings, folder):
+    """A socket of the starter's ends with it: another rank of a training job waits for that."""
+    mine, its = socket.socketpair()
+    its.set_inheritable(True)  # as libraries in C make them
+    with swingby.open(folder, settings=settings) as dataset:
+        check(dataset)
+        its.close()
+        mine.settimeout(10)
+        assert mine.recv(1) == b""
+        assert is_alive(keeper_of(settings, start=False))
+    mine.close()
 
 
 def test_many_starters_at_once_get_one_keeper(settings, folder):

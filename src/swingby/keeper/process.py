@@ -78,6 +78,7 @@ def main(settings: Settings, ready: int, make_keeper: Callable[[KeeperPlace], Ke
         ready: descriptor to tell the starter by.
         make_keeper: assembles it, once the lock is held.
     """
+    _close_inherited({0, 1, 2, ready})
     place = places.place_of(settings)
     held = places.lock(place)
     if held is None:
@@ -109,6 +110,14 @@ def main(settings: Settings, ready: int, make_keeper: Callable[[KeeperPlace], Ke
             os.unlink(place.socket)
     logging.shutdown()
     os._exit(0)  # threads may hang in a base that does not answer
+
+
+def _close_inherited(kept: set[int]) -> None:
+    """Close what our starter had open for its children: its sockets and pipes must end when it does, not when we do."""
+    for number in map(int, os.listdir("/dev/fd")):
+        with contextlib.suppress(OSError):  # the listing's own
+            if number not in kept and os.get_inheritable(number):
+                os.close(number)
 
 
 def connect(place: KeeperPlace) -> socket.socket:
