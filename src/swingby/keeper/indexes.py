@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from swingby.core.checksum import name_digest
@@ -24,6 +26,18 @@ if TYPE_CHECKING:
 
     from swingby.core.containers.index import ContainerIndex
     from swingby.core.object import ObjectInfo
+
+
+STALE_SECONDS = 7 * 24 * 3600.0  # a first index that was ended in the middle is gone on with for so long
+
+
+def remove_stale(directory: str, places: Iterable[str]) -> None:
+    """Remove the indexes of places that are not known, once nobody has gone on with them for a week."""
+    with contextlib.suppress(OSError):
+        for name in set(os.listdir(directory)) - set(places):
+            path = os.path.join(directory, name)
+            if time.time() - os.stat(path).st_mtime > STALE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def index_name(key: bytes, info: ObjectInfo, layout: str) -> str:

@@ -27,6 +27,7 @@ from swingby.core.containers.layouts import OBJECTS
 from swingby.core.manifest.root import Root, ShardInfo, decode_root, encode_root
 from swingby.core.manifest.view import Manifest
 from swingby.errors import FormatError, ManifestNotFoundError
+from swingby.keeper.indexes import remove_stale
 from swingby.levels.unnamed_file import unnamed_file
 
 if TYPE_CHECKING:
@@ -198,6 +199,7 @@ class ManifestStore:
                         self._unlink(f"{folder}/{name}")
         with self._lock:
             self._drop_unreferenced()
+            remove_stale(self.indexes, self._known_places())
 
     def is_whole(self, digest: str) -> bool:
         """Whether a manifest and all its shards are there and right."""

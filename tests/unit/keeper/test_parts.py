@@ -334,6 +334,19 @@ def test_a_file_of_another_format_is_set_aside_and_what_it_was_is_made_anew(tmp_
     assert list(again.load(listing.digest).keys()) == [b"a"]
 
 
+def test_indexes_of_places_that_are_no_more_go_after_a_week(tmp_path):
+    store = ManifestStore(str(tmp_path), 8)
+    saved(store, [b"a"])
+    (known,) = os.listdir(tmp_path / "places")
+    for name in (known, "begun", "stale"):
+        (tmp_path / "indexes" / name).mkdir(parents=True)
+        (tmp_path / "indexes" / name / "x").write_bytes(b"index")
+    for name in (known, "stale"):
+        os.utime(tmp_path / "indexes" / name, (0, time.time() - 8 * 24 * 3600))
+    ManifestStore(str(tmp_path), 8).clean_left_over()
+    assert sorted(os.listdir(tmp_path / "indexes")) == sorted([known, "begun"])
+
+
 def test_not_many_files_are_kept_aside(tmp_path):
     store = ManifestStore(str(tmp_path), 1)
     for number in range(ASIDE_FILES_MAX + 5):

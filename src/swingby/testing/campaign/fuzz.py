@@ -115,6 +115,7 @@ class _Attacker:
         chosen = rng.choice(SECONDS)
         return [
             protocol.Open(where, rng.choice(["auto", "never", text()]), rng.choice([None, text()])),
+            protocol.Open(where, rng.choice(["auto", "never"]), None, rng.choice(["tar", "parquet", text()])),
             protocol.Shards(text(), [number()]),
             protocol.Need(text(), rng.randbytes(rng.choice([0, 7, 8, 80])), chosen, doubt=rng.random() < 0.5),
             protocol.Need(text(), np.array([number()]).tobytes(), chosen),
