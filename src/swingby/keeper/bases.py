@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 REQUESTS_A_SECOND = (
     8000  # what one core can fetch of small objects; with the latency it gives how many to keep in flight
 )
+NEAR_COUNT = 4  # in flight of a base as near as the levels: more threads only wait for each other
 UNMEASURED_COUNT = 2  # in flight until the first answers have told the latency
 NEAR_FACTOR = 2.0  # a base within so many times of the burst level's latency is not cached there
 INFLIGHT_SHARE = 1 / 16  # of the memory this process may use, at most
@@ -52,6 +53,8 @@ class OpenBase:
         self.distance_seconds: float | None = None
 
         def limit() -> int:
+            if self.is_near:
+                return NEAR_COUNT
             latency = meter.latency_seconds
             if not latency:
                 return UNMEASURED_COUNT

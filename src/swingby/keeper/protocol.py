@@ -85,6 +85,13 @@ class Need(Message, frozen=True):
     doubt: bool = False
 
 
+class Look(Message, frozen=True):
+    """Send the files that these objects belong to, whatever of them is present; answered as Need, and nothing is fetched."""
+
+    digest: str
+    indices: bytes  # int64, little-endian
+
+
 class NeedRange(Message, frozen=True):
     """Make a part of one object present, of a dataset by index or of any base by location; answered as Need.
 
@@ -304,6 +311,7 @@ Request: TypeAlias = (
     | Open
     | Shards
     | Need
+    | Look
     | NeedRange
     | Touched
     | Plan

@@ -104,6 +104,7 @@ class Keeper:
             protocol.Need: self._need,
             protocol.NeedRange: self._need_range,
             protocol.Touched: self._touched,
+            protocol.Look: self._look,
             protocol.Plan: self._later(self._plan),
             protocol.Follow: self._follow,
             protocol.Upcoming: self._upcoming,
@@ -217,6 +218,12 @@ class Keeper:
             begin()
         else:
             self._operations.submit(begin)
+
+    def _look(self, connection: Connection, message: protocol.Look) -> None:
+        source = self.sources.get(message.digest)
+        indices = np.frombuffer(message.indices, "<i8")[: protocol.INDICES_MAX]
+        answer = Answer(connection, message.digest, 0.0)
+        self.supply.look(source.base, wanted_of(source.manifest, indices), answer.complete)
 
     def _need_range(self, connection: Connection, message: protocol.NeedRange) -> None:
         answer = self._expect(Answer(connection, "", message.seconds))

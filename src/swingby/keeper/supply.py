@@ -193,6 +193,10 @@ class Supply:
         request.finish()
         return request
 
+    def look(self, base: OpenBase, wants: Iterable[Wanted], on_done: Callable[[Request], None]) -> None:
+        """Say where chunks belong, and what of them is there."""
+        Request([self._choose(base, wanted) for wanted in wants], on_done).finish()
+
     def absent(self, wanted: Wanted) -> NDArray[np.intp]:
         """Which of these chunks are on no level."""
         chunks = wanted.chunks

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from swingby.core import forks
-from swingby.core.manifest.packs import ROW_PACK, ROW_SIZE
+from swingby.core.manifest.packs import ROW_PACK, ROW_SIZE, row_sizes
 from swingby.errors import (
     CorruptDataError,
     FormatError,
@@ -24,7 +24,7 @@ from swingby.errors import (
     NotOpenError,
     SwingbyError,
 )
-from swingby.keeper.protocol import INDICES_MAX, Need, NeedRange, Touched
+from swingby.keeper.protocol import INDICES_MAX, Look, Need, NeedRange, Touched
 from swingby.path.found import Fetched, Located
 from swingby.path.supplied import Answer, ask, refuse_map
 from swingby.path.tables import WORDS_AN_ENTRY, MappedSet
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 REQUEST_BYTES_MAX = 256 << 20
 RANGE_BYTES_MAX = 64 << 20  # of an object too large for any level, a request
 REPORT_SECONDS = 1.0
-SWEPT_SECONDS = 0.02  # between two requests, which tell what the keeper has swept by now
+OVERTAKEN_BYTES_MAX = 32 << 20  # larger objects are waited for and mapped: a copy of each reader's own would cost more
+LOOK_SECONDS = 0.005  # between two looks at what a keeper that sweeps has brought into packs that are not mapped
 TOUCH_EVERY = 16  # batches; what the policy needs is a sample
 ATTEMPTS_MAX = 3
 DIRECT_THREADS = 32  # of a read without a keeper
@@ -85,7 +86,7 @@ class DatasetReader:
         self._batches = self._samples = 0
         self._direct_samples = self._direct_bytes = 0
         self.sweeps = False
-        self._asked_at = 0.0
+        self._looked_at = 0.0
         self._touched = np.zeros(manifest.pack_ordinals, bool)
         self._reported_at = time.monotonic()
         self._mean_bytes = manifest.data_bytes / max(1, len(manifest))
@@ -169,10 +170,18 @@ class DatasetReader:
 
     def _fetch(self, indices: NDArray[np.int64], rows: NDArray[np.uint32]) -> list[memoryview]:
         """Views of objects that are not mapped and present; in requests of bounded size."""
-        if self.sweeps and not self.manifest.large_rows(rows).any() and self._knows(rows[:, ROW_PACK]):
-            self._direct_samples += len(rows)
-            self._direct_bytes += int(rows[:, ROW_SIZE].sum())
-            return self._all_direct(indices.tolist(), None)
+        if self.sweeps:
+            sizes = row_sizes(rows, self.manifest.large_rows(rows))
+            asked = np.flatnonzero(sizes > OVERTAKEN_BYTES_MAX)
+            past = np.flatnonzero(sizes <= OVERTAKEN_BYTES_MAX)
+            found = dict(zip(asked.tolist(), self._ask(indices[asked], rows[asked]), strict=True))
+            if len(past):
+                self._direct_bytes += int(sizes[past].sum())
+                found |= zip(past.tolist(), self._overtake(indices[past], rows[past, ROW_PACK]), strict=True)
+            return [found[place] for place in range(len(rows))]
+        return self._ask(indices, rows)
+
+    def _ask(self, indices: NDArray[np.int64], rows: NDArray[np.uint32]) -> list[memoryview]:
         views: list[memoryview] = []
         sizes = np.cumsum(np.minimum(rows[:, ROW_SIZE], REQUEST_BYTES_MAX), dtype=np.int64)
         start = 0
@@ -182,15 +191,24 @@ class DatasetReader:
             stop = min(max(stop, start + 1), start + INDICES_MAX)
             views += self._resolve(indices[start:stop], rows[start:stop])
             start = stop
-        self._asked_at = time.monotonic()
         return views
 
-    def _knows(self, packs: NDArray[np.uint32]) -> bool:
-        """Whether these are mapped, so that what the keeper brings is seen; or it was asked a moment ago."""
+    def _overtake(self, indices: NDArray[np.int64], packs: NDArray[np.uint32]) -> list[memoryview]:
+        """Read past a keeper that sweeps; now and then map the packs that are not mapped, to see what it has brought."""
         words = self._mapped.current.words
-        return time.monotonic() < self._asked_at + SWEPT_SECONDS or all(
-            words[pack] is not None for pack in packs.tolist()
-        )
+        unseen = [place for place, pack in enumerate(packs.tolist()) if words[pack] is None]
+        if unseen and time.monotonic() > self._looked_at + LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            _, first = np.unique(packs[unseen], return_index=True)
+            message = Look(self.manifest.digest, indices[unseen][first].astype("<i8").tobytes())
+            with (
+                contextlib.suppress(SwingbyError, OSError),  # it is read without the keeper all the same
+                self.client.exchange() as exchange,
+            ):
+                self._board = exchange.board
+                ask(exchange, message, self._seconds, self._add).close()
+        self._direct_samples += len(indices)
+        return self._all_direct(indices.tolist(), None)
 
     def _resolve(self, indices: NDArray[np.int64], rows: NDArray[np.uint32]) -> list[memoryview]:
         """The keeper, then the keeper once more in doubt, then the base."""

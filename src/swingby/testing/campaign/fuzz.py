@@ -125,6 +125,7 @@ class _Attacker:
             protocol.Plan(text(), selection, rng.choice([*ORDERS, text()]), number(), number(), share, number()),
             protocol.Advance(number()),
             protocol.Follow(text(), number()),
+            protocol.Look(text(), rng.randbytes(rng.choice([0, 7, 8, 80]))),
             protocol.Upcoming(rng.randbytes(rng.choice([0, 7, 8, 64]))),
             protocol.Warm(text(), selection, rng.random() < 0.5),
             protocol.Evict(text()),
