@@ -136,6 +136,19 @@ def test_a_stash_too_small_for_a_step_is_let_be(home):
             assert fetched(swing) - before <= 1.02 * DATA
 
 
+def test_what_is_pinned_comes_in_whatever_live_plans_hold(home):
+    base = MemoryBase(base_of() | base_of(b"e/", 1000))
+    with inline(home, base=base, settings=memory_only(DATA // 2)) as swing, opened(swing) as dataset:
+        loader = swingby.Loader(dataset, batch_size=32, shuffle=True)
+        epoch(loader)
+        with swingby.prefetch([opened(swing, "memory://m/e/")]) as handle:
+            handle.wait(20)
+            before = fetched(swing)
+            with opened(swing, "memory://m/e/") as other:
+                other.batch(np.arange(1000))
+            assert fetched(swing) == before
+
+
 def test_following_reads_ahead_past_a_full_level(home):
     with inline(home, base=MemoryBase(base_of()), settings=memory_only(DATA // 2)) as swing, opened(swing) as dataset:
         following = dataset.following(64 << 20)

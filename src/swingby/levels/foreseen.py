@@ -68,6 +68,10 @@ class Foreseen:
         if self._ranking:
             self._ranking.remove(identity)
 
+    def by_use(self, may_leave: Callable[[bytes], bool]) -> bytes | None:
+        """Who would leave if nothing were foretold."""
+        return self._sieve.next(may_leave)
+
     def victim(self, incoming: bytes, sizes: Mapping[bytes, int], may_leave: Callable[[bytes], bool]) -> bytes | None:
         """The segment to evict next among those that may leave; None: what comes is not to be admitted.
 

@@ -339,6 +339,8 @@ class Level:
 
     def _evict_for(self, incoming: bytes) -> None:
         victim = self._policy.victim(incoming, self._sizes, self._may_leave)
+        if victim is None and incoming in self._pins:  # somebody said so, which plans do not overrule
+            victim = self._policy.by_use(self._may_leave)
         if victim is None:
             raise LevelError(f"level {self.name} is full and nothing may leave", level=self.name)
         self._retire(victim)
