@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 import numpy as np
@@ -149,6 +150,36 @@ def test_hugging_face_datasets_read_whole_and_as_a_stream(place, frame, parquet,
         return  # as a stream, datasets cuts the first slash of an absolute path behind any protocol but its own file://
     stream = datasets.load_dataset("parquet", data_files=files, streaming=True, **given)
     assert [row["number"] for row in stream.take(3)] == frame["number"][:3].tolist()
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "text"])
+def test_hugging_face_datasets_read_text(kind, place, frame, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hugging-face"))
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    datasets = pytest.importorskip("datasets", reason="Hugging Face datasets is not installed")
+    small = frame[:1000]
+    written = {"csv": small.to_csv(index=False), "json": small.to_json(orient="records", lines=True)}
+    place.put(f"small.{kind}", written.get(kind, "\n".join(small["word"])).encode())
+    given = {"storage_options": place.options, "cache_dir": str(tmp_path / "datasets"), "split": "train"}
+    column, wanted = ("text", small["word"]) if kind == "text" else ("number", small["number"])
+    for streaming in (False, True)[: 1 if place.path.startswith("/") else 2]:  # see above
+        rows = datasets.load_dataset(kind, data_files=f"{place.plain}/small.{kind}", streaming=streaming, **given)
+        assert [row[column] for row in rows] == wanted.tolist()
+
+
+def test_hugging_face_datasets_read_images_by_url(remote, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hugging-face"))
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    datasets = pytest.importorskip("datasets", reason="Hugging Face datasets is not installed")
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    pixels = np.random.default_rng(2).integers(0, 255, (3, 8, 9, 3), np.uint8)
+    for number, one in enumerate(pixels):
+        written = io.BytesIO()
+        image.fromarray(one).save(written, "png")
+        remote.put(f"{number}.png", written.getvalue())
+    urls = [f"swingby://s3://{remote.path}/{number}.png" for number in range(3)]
+    table = datasets.Dataset.from_dict({"image": urls}).cast_column("image", datasets.Image())
+    assert all(np.array_equal(np.asarray(table[number]["image"]), pixels[number]) for number in range(3))
 
 
 def test_duckdb_reads_and_filters(place, frame, parquet):

@@ -31,6 +31,7 @@ _S3_CLIENT: dict[str, str] = {
     "aws_secret_access_key": "secret_access_key",
     "aws_session_token": "session_token",
 }
+# Also what belongs to `open` in text mode: Hugging Face datasets, streaming, gives that to the file system.
 WITHOUT_MEANING = {
     "asynchronous",
     "auto_mkdir",
@@ -40,11 +41,14 @@ WITHOUT_MEANING = {
     "default_block_size",
     "default_cache_type",
     "default_fill_cache",
+    "encoding",
+    "errors",
     "fixed_upload_size",
     "listings_expiry_time",
     "loop",
     "max_concurrency",
     "max_paths",
+    "newline",
     "protocol",
     "skip_instance_cache",
     "use_listings_cache",
