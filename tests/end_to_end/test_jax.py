@@ -83,11 +83,12 @@ found = jax.device_put(rows(dataset.batch(made[0]), buffer))
 rows(dataset.batch(made[1]), buffer)
 assert (np.asarray(found) == wanted(made[1])).all(), "docs/jax.md says that this overwrites what JAX reads"
 
-view = np.frombuffer(dataset[5].data, np.float32)
-given = jax.device_put(view)
-assert is_same_memory(view, given)
-jax.jit(lambda row: row * 2, donate_argnums=0)(given).block_until_ready()
-assert (np.frombuffer(dataset[5].data, np.float32) == wanted([5])[0]).all()
+for array in (np.frombuffer(dataset[5].data, np.float32), rows(dataset.batch(made[0]))):
+    before = array.copy()
+    given = jax.device_put(array)
+    assert is_same_memory(array, given)
+    jax.jit(lambda array: array.at[0].set(-1.0), donate_argnums=0)(given).block_until_ready()
+    assert (array == before).all()
 """
 
 TRAINING = """
@@ -141,6 +142,32 @@ if __name__ == "__main__":
     decode = swingby.Decode(first, where="processes", workers=2)
     found = [np.asarray(jax.device_put(np.stack(rows))) for rows in swingby.Loader(dataset, batch_size=8, decode=decode)]
     assert (np.concatenate(found) == wanted(range(len(dataset)))[:, :9]).all()
+"""
+
+
+GRAIN = """
+import grain
+
+class Source:
+    def __len__(self):
+        return len(dataset)
+
+    def __getitem__(self, index):
+        return {"index": index, "row": np.frombuffer(dataset[int(index)].data, np.float32)}
+
+def made():
+    return iter(grain.MapDataset.source(Source()).shuffle(seed=1).batch(8).to_iter_dataset())
+
+batches, seen = made(), []
+for number, batch in enumerate(batches):
+    assert (batch["row"] == wanted(batch["index"].tolist())).all()
+    seen += batch["index"].tolist()
+    if number == 1:
+        state = batches.get_state()
+assert sorted(seen) == list(range(len(dataset)))
+resumed = made()
+resumed.set_state(state)
+assert [index for batch in resumed for index in batch["index"].tolist()] == seen[16:]
 """
 
 
@@ -203,3 +230,9 @@ def test_two_processes_share_each_step_out(records):
 
 def test_worker_processes_decode_beside_jax(records):
     told(start(SPAWNED))
+
+
+def test_grain_reads_a_dataset_and_goes_on(records):
+    if importlib.util.find_spec("grain") is None:
+        pytest.skip("grain is not installed")
+    told(start(GRAIN))
