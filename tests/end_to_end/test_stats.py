@@ -52,8 +52,10 @@ def run(loader, seconds=0.0):
     return stats
 
 
-def has(stats, part, share=0.8):
-    found = {one: getattr(stats, f"{one}_seconds") / stats.seconds for one in PARTS}
+def has(stats, part, where=None, share=0.8):
+    """Most of the time is the part's; the start of worker processes is decoding, and as long as the machine is busy."""
+    seconds = stats.seconds - (stats.decode_seconds if where == "processes" and part != "decode" else 0.0)
+    found = {one: getattr(stats, f"{one}_seconds") / seconds for one in PARTS}
     assert found[part] >= share, (found, str(stats))
 
 
@@ -71,7 +73,7 @@ def test_a_slow_base_is_what_is_waited_for(dataset, slow, where):
     slow.faults = Faults(latency_seconds=0.05)
     loader = swingby.Loader(dataset, batch_size=BATCH, decode=make(quick, where), prefetch_bytes_max=0)
     stats = run(loader)
-    has(stats, "base")
+    has(stats, "base", where)
     assert stats.base_bytes == COUNT * SIZE
     assert stats.hit_ratio == 0.0
 
@@ -89,7 +91,7 @@ def test_a_slow_decode_is_what_is_waited_for(dataset, where):
 @pytest.mark.parametrize("where", [None, "threads", "processes"])
 def test_a_slow_consumer_waits_for_itself(dataset, where):
     dataset.batch(range(COUNT))
-    has(run(swingby.Loader(dataset, batch_size=BATCH, decode=make(quick, where)), 0.1), "compute")
+    has(run(swingby.Loader(dataset, batch_size=BATCH, decode=make(quick, where)), 0.1), "compute", where)
 
 
 def test_a_base_and_a_consumer_that_are_as_slow_get_half_each(dataset, slow):
