@@ -67,6 +67,7 @@ class Planner:
         self._coming_bytes = 0  # asked for, and not there yet
         self._closed = False
         self._thread: threading.Thread | None = None
+        self._stash.on_room = self._go_on
 
     def add(self, owner: int, plan: Walk) -> bool:
         """Begin a plan; an owner has one. Whether it sweeps, so that readers do better to read for themselves what is absent."""
@@ -162,6 +163,12 @@ class Planner:
                     with self._changed:
                         if plan := self._plans.get(owner):
                             plan.advance(EVERYTHING)
+
+    def _go_on(self) -> None:
+        """There is room in the stash again."""
+        if self._blocked:
+            with self._changed:
+                self._changed.notify()
 
     def _may_go(self, owner: int) -> bool:
         plan = self._plans[owner]

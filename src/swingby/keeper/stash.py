@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from typing_extensions import Buffer
 
@@ -46,6 +46,7 @@ class Stash:
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
         self.used_bytes = self.dropped_bytes = 0
+        self.on_room: Callable[[], None] = lambda: None  # called when something was taken
         self._lock = threading.Lock()
         self._kept: dict[Key, Kept] = {}
         self._owned: dict[int, deque[tuple[int, Key, Kept]]] = {}
@@ -70,7 +71,9 @@ class Stash:
         with self._lock:
             found = {chunk: kept for chunk in chunks if (kept := self._kept.pop((segment, chunk), None))}
             self.used_bytes -= sum(kept.size for kept in found.values())
-            return found
+        if found:
+            self.on_room()
+        return found
 
     def note_served(self, segment: bytes, chunks: Iterable[int]) -> None:
         """A reader was ahead of its plan, and was handed these."""
