@@ -91,25 +91,33 @@ class Span(NamedTuple):
     bytes: int
     base_bytes: int
 
+    def overlap(self, began: float, ended: float) -> float:
+        """Seconds of it that lie in another span."""
+        return max(0.0, min(ended, self.ended) - max(began, self.began))
+
 
 class Account:
     """One epoch's. `begin`, then `gave` and `took` around every batch, then `end`.
 
     Args:
         epoch: its number.
+        began: when, by `perf_counter`; None: now.
+
+    Attributes:
+        began: when.
     """
 
-    def __init__(self, epoch: int) -> None:
+    def __init__(self, epoch: int, began: float | None = None) -> None:
         self._epoch = epoch
         self._steps = self._samples = self._bytes = self._base_bytes = 0
         self._waiting = self._base = self._decode = self._transfer = self._compute = 0.0
         self._sizes: list[NDArray[Any]] = []
-        self._mark = time.perf_counter()
+        self._mark = self.began = time.perf_counter() if began is None else began
         self._waited = WAITED.base_seconds
         self._waited_bytes = WAITED.base_bytes
 
-    def gave(self, samples: int) -> None:
-        """A batch is given out: the waiting ends."""
+    def gave(self, samples: int, *, steps: int = 1) -> None:
+        """A batch is given out, or with `steps=0` an iterator: the waiting ends."""
         now = time.perf_counter()
         self._waiting += now - self._mark
         self._mark = now
@@ -117,7 +125,7 @@ class Account:
         if base != self._waited:
             self._base += base - self._waited
             self._base_bytes += WAITED.base_bytes - self._waited_bytes
-        self._steps += 1
+        self._steps += steps
         self._samples += samples
 
     def took(self) -> None:
@@ -142,14 +150,22 @@ class Account:
             began, ended: of the waiting.
             spans: reads of the helper that was last, those that touch the waiting.
         """
-        reading = base = 0.0
+        self._decode += max(0.0, ended - began - self.gathered(began, ended, spans))
+
+    def gathered(self, began: float, ended: float, spans: Iterable[Span]) -> float:
+        """The consumer waited for helpers that read and do no more; the seconds of it in which they did. As `decoded`."""
+        reading = 0.0
         for span in spans:
-            overlap = min(ended, span.ended) - max(began, span.began)
-            if overlap > 0:
+            overlap = span.overlap(began, ended)
+            if overlap:
                 reading += overlap
-                base += overlap * min(1.0, span.base_seconds / (span.ended - span.began))
-        self._base += base
-        self._decode += max(0.0, ended - began - reading)
+                self._base += overlap * min(1.0, span.base_seconds / (span.ended - span.began))
+        return reading
+
+    def decoded_here(self, seconds: float, spans: Iterable[Span]) -> None:
+        """The consumer read and decoded by itself for so long. What it waited for a base, also while it decoded, `gave` sees."""
+        level = sum(span.ended - span.began - span.base_seconds for span in spans)
+        self._decode += max(0.0, seconds - level - (WAITED.base_seconds - self._waited))
 
     @contextlib.contextmanager
     def decoding(self) -> Iterator[None]:

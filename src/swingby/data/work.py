@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from swingby.core.order import Permutation
+from swingby.data.account import Span
 from swingby.errors import (
     AccessDeniedError,
     AuthenticationError,
@@ -17,6 +19,7 @@ from swingby.errors import (
     ObjectNotFoundError,
     TruncatedReadError,
 )
+from swingby.path.waits import WAITED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,6 +87,14 @@ class Work:
                 bad.append(why)
             chosen.append(found)
         return self.dataset.batch(chosen), bad
+
+    def read_timed(self, indices: NDArray[np.int64]) -> tuple[Batch, list[BadSample], Span]:
+        """As `read`, and when it was read."""
+        began, waited, waited_bytes = time.perf_counter(), WAITED.base_seconds, WAITED.base_bytes
+        batch, bad = self.read(indices)
+        base = WAITED.base_seconds - waited
+        span = Span(began, time.perf_counter(), base, int(batch.sizes.sum()), WAITED.base_bytes - waited_bytes)
+        return batch, bad, span
 
     def decode(self, index: int, sample: Sample) -> tuple[Any, list[BadSample]]:
         """A decoded sample, or that of a substitute.

@@ -18,16 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from swingby.data.account import Span
 from swingby.data.crew import replace_late
 from swingby.errors import BadSampleError
-from swingby.path.waits import WAITED
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
+    from swingby.data.account import Span
     from swingby.data.crew import Part, Pending
-    from swingby.data.dataset import Batch
     from swingby.data.work import BadSample, Work
 
 READS_KEPT = 64  # as far back as a wait may reach
@@ -148,22 +146,14 @@ def _serve(pipe: Connection, work: Work) -> None:
         except EOFError:
             return
         try:
-            batch, bad, span = _read(work, indices)
+            batch, bad, read = work.read_timed(np.array(indices))
+            span: Span | None = read
             for index, sample in zip(batch.indices.tolist(), batch, strict=True):
                 value, more = work.decode(index, sample)
                 _send(pipe, (value, bad + more, None, span))
                 bad, span = [], None
         except Exception as error:
             _send(pipe, (None, [], error, None))
-
-
-def _read(work: Work, indices: list[int]) -> tuple[Batch, list[BadSample], Span | None]:
-    """A batch, and when it was read."""
-    began, waited, waited_bytes = time.perf_counter(), WAITED.base_seconds, WAITED.base_bytes
-    batch, bad = work.read(np.array(indices))
-    base = WAITED.base_seconds - waited
-    span = Span(began, time.perf_counter(), base, int(batch.sizes.sum()), WAITED.base_bytes - waited_bytes)
-    return batch, bad, span
 
 
 def _send(pipe: Connection, message: tuple[Any, list[BadSample], Exception | None, Span | None]) -> None:

@@ -5,6 +5,7 @@ Processes: it may be used in DataLoader's workers, however they are started; the
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch.utils.data
 
 import swingby
 from swingby.data.work import Work
+from swingby.torch.reports import READS
 from swingby.torch.samples import Samples, rows
 
 if TYPE_CHECKING:
@@ -80,9 +82,10 @@ class Dataset(torch.utils.data.Dataset[Any]):
         """
         draw = indices.draw if isinstance(indices, Step) else None
         work = Work(self.source, self.transform, draw)
-        batch, bad = work.read(numbers_of(indices, len(self)))
+        batch, bad, span = work.read_timed(numbers_of(indices, len(self)))
         if self.transform is None:
             samples = rows(batch)
+            span = span._replace(ended=time.perf_counter())  # copying is reading
         elif draw is None:
             samples = Samples(map(self._transformed, batch))
         else:
@@ -92,6 +95,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
                 samples.append(value)
                 bad += more
         samples.bad = bad
+        READS.spans.append(span)
         return samples
 
     def _transformed(self, sample: swingby.Sample) -> Any:

@@ -19,12 +19,18 @@ if TYPE_CHECKING:
     from swingby.core.epoch import Draw
     from swingby.data.epoch import Epoch
     from swingby.data.loader import Loader
+    from swingby.torch.iterable import IterableDataset
 
 LOOKED_AHEAD_MAX = 1 << 16  # samples
 
 
 class Indices(Protocol):
     """Where batches of indices come from. PyTorch's iterators iterate it, lazily and more than once at the start."""
+
+    @property
+    def epoch(self) -> int:
+        """Number of the latest iteration."""
+        ...
 
     def __len__(self) -> int:
         """Batches of the next iteration."""
@@ -51,6 +57,11 @@ class OwnOrder:
         self._is_single = is_single
         self._replaces = replaces
         self._epoch: Epoch | None = None
+
+    @property
+    def epoch(self) -> int:
+        """See `Indices`."""
+        return self._epoch.number if self._epoch else 0
 
     def __len__(self) -> int:
         return len(self._course)
@@ -87,6 +98,9 @@ class Foreign:
         where: turns the sampler's indices into the dataset's.
         draw: what stands for bad samples is drawn from it; None: they raise.
         ahead_bytes_max: how far to look, also at most 65,536 samples; 0: not at all, and not into a mixture.
+
+    Attributes:
+        epoch: number of the latest iteration.
     """
 
     def __init__(
@@ -102,9 +116,15 @@ class Foreign:
         self._where = where
         self._draw = draw
         self._ahead_bytes_max = ahead_bytes_max
+        self.epoch = 0
+        self._epoch_next = 0
         self._following: Any = None
         self._looked: deque[Looked] = deque()
         self._looked_bytes = self._looked_samples = self._given = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Count iterations from this one on."""
+        self._epoch_next = epoch
 
     def __len__(self) -> int:
         return len(cast("Sized", self._sampler))  # as PyTorch: TypeError where it has no length
@@ -121,6 +141,7 @@ class Foreign:
     @contextlib.contextmanager
     def begun(self) -> Iterator[Callable[[int], None]]:
         """See `Indices`."""
+        self.epoch, self._epoch_next = self._epoch_next, self._epoch_next + 1
         self._looked.clear()
         self._looked_bytes = self._looked_samples = self._given = 0
         if not self._ahead_bytes_max or isinstance(self._dataset, swingby.Mixture):
@@ -163,6 +184,35 @@ class Foreign:
 
     def _step(self, indices: Any) -> Any:
         return Step(indices, self._draw) if self._draw else indices
+
+
+class Streamed:
+    """Of an iterable dataset, which reads its own order: no more than how many samples make a batch.
+
+    Args:
+        sampler: PyTorch's.
+        dataset: that is read.
+    """
+
+    def __init__(self, sampler: Iterable[Any], dataset: IterableDataset) -> None:
+        self._sampler = sampler
+        self._dataset = dataset
+
+    @property
+    def epoch(self) -> int:
+        """See `Indices`."""
+        return self._dataset.epoch
+
+    def __len__(self) -> int:
+        return len(cast("Sized", self._sampler))  # as PyTorch: TypeError where it has no length
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._sampler)
+
+    @contextlib.contextmanager
+    def begun(self) -> Iterator[Callable[[int], None]]:
+        """See `Indices`."""
+        yield _ignore
 
 
 def _ignore(_: int) -> None:

@@ -66,6 +66,11 @@ class IterableDataset(torch.utils.data.IterableDataset[Any]):
         """The `swingby.Dataset` or `Mixture`."""
         return self._objects.source
 
+    @property
+    def epoch(self) -> int:
+        """Of the next iteration."""
+        return int(self._epoch[0])
+
     def set_epoch(self, epoch: int) -> None:
         """Use the order of this epoch from the next iteration on, in workers too. Without it every iteration has the same order."""
         self._epoch[0] = epoch
@@ -74,7 +79,7 @@ class IterableDataset(torch.utils.data.IterableDataset[Any]):
         """The samples of this rank and worker."""
         info = torch.utils.data.get_worker_info()
         loader = self._loader(info.id, info.num_workers) if info else self._loader(0, 1)
-        loader.set_epoch(int(self._epoch[0]))
+        loader.set_epoch(self.epoch)
         with loader.begin() as epoch:
             for step in epoch.steps:
                 yield from self._objects.__getitems__(epoch.indices(step).tolist())

@@ -6,20 +6,24 @@ keeper is told of them, and that bytes nobody transforms are copied once, by thr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.utils.data
 
 from swingby.core.epoch import Draw
+from swingby.data.account import Account, Span
 from swingby.data.loader import Loader
 from swingby.data.work import Work
 from swingby.errors import StateError
 from swingby.torch.dataset import Dataset, Step, numbers_of
 from swingby.torch.gather import gathered
-from swingby.torch.indices import Foreign, OwnOrder
+from swingby.torch.indices import Foreign, OwnOrder, Streamed
+from swingby.torch.iterable import IterableDataset
 from swingby.torch.ranks import own_rank
+from swingby.torch.reports import Awaited, Handed, Reporting
 from swingby.torch.samples import rows, stacked, together
 
 if TYPE_CHECKING:
@@ -27,31 +31,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from swingby.data.account import EpochStats
     from swingby.data.work import BadSample
     from swingby.torch.indices import Indices
-    from swingby.torch.samples import Samples
-
-
-class Handed(NamedTuple):
-    """What a worker sends where bad samples are replaced."""
-
-    batch: Any
-    bad: list[BadSample]
-
-
-class Reporting:
-    """Collates, and tells what was replaced.
-
-    Args:
-        collate: what makes a batch of samples.
-    """
-
-    def __init__(self, collate: Callable[[Any], Any]) -> None:
-        self._collate = collate
-
-    def __call__(self, samples: Samples) -> Handed:
-        """A batch."""
-        return Handed(self._collate(samples), list(samples.bad))
 
 
 class DataLoader(torch.utils.data.DataLoader[Any]):
@@ -109,16 +91,17 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             )
         self.bad: list[BadSample] = []
         self._objects, self._where = objects, where
+        self._account = Account(0)
         self._course: Loader | None = None
         self._indices: Indices | None = None
-        self._replaces = on_bad == "substitute"
+        replaces = on_bad == "substitute"
         self._is_plain = objects is not None and objects.transform is None and options.get("collate_fn") in (None, list)
         self._is_list = options.get("collate_fn") is list
         if batch_size is not None and objects is not None:
             options["collate_fn"] = options.get("collate_fn") or stacked
-        if self._replaces:
-            options["collate_fn"] = Reporting(options["collate_fn"])
         super().__init__(dataset, batch_size, shuffle, sampler, batch_sampler, **options)
+        if isinstance(dataset, IterableDataset):
+            self._indices = Streamed(super()._index_sampler, dataset)
         if objects is None:
             return
         ranks = own_rank(rank, world_size) if is_own else (0, 1)
@@ -136,9 +119,9 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         )
         if is_own:
             self._course = course
-            self._indices = OwnOrder(course, is_single=batch_size is None, replaces=self._replaces)
+            self._indices = OwnOrder(course, is_single=batch_size is None, replaces=replaces)
         else:
-            draw = Draw(seed, 0, objects.source.digest) if self._replaces else None
+            draw = Draw(seed, 0, objects.source.digest) if replaces else None
             self._indices = Foreign(super()._index_sampler, objects.source, where, draw, prefetch_bytes_max)
 
     @property
@@ -161,10 +144,25 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         if self._course:
             self._course.set_epoch(epoch)
             return
+        if isinstance(self._indices, Foreign):
+            self._indices.set_epoch(epoch)
         for one in (self.dataset, self.sampler, self.batch_sampler):
             set_epoch = getattr(one, "set_epoch", None)
             if set_epoch:
                 set_epoch(epoch)
+
+    def stats(self) -> EpochStats:
+        """Where the time of the latest iteration went, as far as it has come; printed, it is one line. See docs/stats.md.
+
+        Raises:
+            StateError: a dataset that is not Swingby's is loaded, and nobody knows what its time goes to.
+        """
+        if self._indices is None:
+            raise StateError(
+                "what a dataset of somebody else's spends its time on is not known",
+                remedy="Give a swingby.torch.Dataset, a Subset of one, or a swingby.torch.IterableDataset",
+            )
+        return self._account.stats()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the latest iteration stands, as of `swingby.Loader`: batches that were given out count, those in workers do not.
@@ -190,18 +188,46 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             )
         return self._course
 
+    def _get_iterator(self) -> Any:
+        """PyTorch's iterators are made here. Ours collate with a report; `collate_fn` stays what was given."""
+        collate = self.collate_fn
+        if self._indices is not None:
+            self.collate_fn = Reporting(collate, is_single=not self._auto_collation)
+        try:
+            return super()._get_iterator()
+        finally:
+            self.collate_fn = collate
+
     def _given(self, indices: Indices) -> Iterator[Any]:
         self.bad = []
         if not all(worker.is_alive() for worker in getattr(self._iterator, "_workers", ())):
             self._iterator = None  # workers that were to persist, and did not
+        began = time.perf_counter()
         with indices.begun() as gave:
-            batches = self._gathered() if self._gathers else super().__iter__()
-            yield None
-            for number, batch in enumerate(batches):
-                gave(number)
-                if self._replaces:
-                    self.bad += batch.bad
-                yield batch.batch if self._replaces else batch
+            account = self._account = Account(indices.epoch, began)
+            is_whole = False
+            try:
+                batches = self._awaited(account)
+                account.gave(0, steps=0)
+                yield None
+                account.took()
+                for number, handed in enumerate(batches):
+                    gave(number)
+                    self.bad += handed.bad
+                    account.gave(handed.samples)
+                    yield handed.batch
+                    account.took()
+                is_whole = True
+            finally:
+                account.end(is_whole=is_whole)
+
+    def _awaited(self, account: Account) -> Awaited:
+        """Batches from workers, that start now."""
+        if self._gathers:
+            return Awaited(self._gathered(), account, is_here=not self.num_workers, is_plain=True)
+        with account.decoding():
+            batches = super().__iter__()
+        return Awaited(batches, account, is_here=not self.num_workers, is_plain=False)
 
     @property
     def _gathers(self) -> bool:
@@ -213,19 +239,22 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             and self.multiprocessing_context is None
         )
 
-    def _gathered(self) -> Iterator[Any]:
+    def _gathered(self) -> Iterator[Handed]:
         # PyTorch draws a number at every iteration; whatever is drawn behind it stays the same.
         torch.empty((), dtype=torch.int64).random_(generator=self.generator)
         is_pinned = self.pin_memory and torch.accelerator.is_available()
         ahead = (self.prefetch_factor or 0) * self.num_workers
 
-        def gather(step: Any) -> Any:
+        def gather(step: Any) -> Handed:
             assert self._objects is not None  # only bytes of ours are gathered
             work = Work(self._objects.source, None, step.draw if isinstance(step, Step) else None)
-            batch, bad = work.read(numbers_of(self._where(np.asarray(step, np.int64)), len(self._objects)))
+            batch, bad, span = work.read_timed(numbers_of(self._where(np.asarray(step, np.int64)), len(self._objects)))
             samples = (rows if self._is_list else together)(batch, is_pinned=is_pinned)
-            samples.bad = bad
-            return self.collate_fn(samples)
+            copied = time.perf_counter()
+            pinned = Span(span.ended, copied, 0.0, 0, 0) if is_pinned else None
+            if pinned is None:
+                span = span._replace(ended=copied)
+            return Handed(self.collate_fn(samples), len(batch), bad, [span], pinned)
 
         return gathered(iter(self._index_sampler), gather, self.num_workers, ahead, self.timeout)
 
