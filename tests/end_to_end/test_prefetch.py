@@ -21,6 +21,7 @@ from swingby.errors import (
     EmptyDatasetError,
     ForkError,
     LevelError,
+    SwingbyError,
     UrlError,
 )
 from swingby.keeper.protocol import Stop
@@ -244,3 +245,20 @@ def test_a_dataset_of_a_keeper_that_has_ended_is_made_present_by_the_next(home, 
             assert handle.wait(SECONDS_MAX).objects == 10
     finally:
         dataset.client.call(Stop(), 10)
+
+
+def test_a_keeper_that_ends_in_the_middle_leaves_no_thread_that_waits(home):
+    """Such a thread would keep the program from ending."""
+    memory = MemoryBase({b"d/%04d" % number: bytes(1000) for number in range(3000)})
+    slow = FaultyBase(memory, Faults())
+    with inline(home, base=slow) as swing, swingby.open("memory://m/d/", settings=swing.settings) as dataset:
+        slow.faults = Faults(latency_seconds=0.2)
+        handle = swingby.prefetch(dataset)
+        until(lambda: memory.reads)
+        operations = [one for one in threading.enumerate() if one.name.startswith("swingby-operation")]
+        assert operations
+    for thread in operations:
+        thread.join(SECONDS_MAX)
+        assert not thread.is_alive()
+    with pytest.raises(SwingbyError):
+        handle.wait(SECONDS_MAX)

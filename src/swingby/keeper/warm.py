@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 BLOCK_OBJECTS = 512
 BLOCK_BYTES = 256 << 20
 BLOCKS_AHEAD_MAX = 4
+LOOK_SECONDS = 0.25  # between two looks whether a warm-up is still wanted
 FAILURES_SHOWN_MAX = 10
 
 Done = tuple[int, int, int, int]  # objects, bytes, and the totals of both
@@ -176,14 +177,13 @@ class Warmer:
         total, total_bytes = self._goods.objects, self._goods.size
         for block in self._goods.blocks():
             self._upkeep.make_way()
-            self._slots.acquire()
-            if not is_wanted():
-                self._slots.release()
+            if not self._has_slot(is_wanted):
                 break
             self._supply.begin(self._goods.base, block.wants, self._waiter(block.objects, block.size), urgent=False)
             progress((self._objects, self._bytes, total, total_bytes))
         for _ in range(BLOCKS_AHEAD_MAX):
-            self._slots.acquire()
+            if not self._has_slot(is_wanted):
+                break
             progress((self._objects, self._bytes, total, total_bytes))
         return {
             "objects": self._objects,
@@ -194,6 +194,13 @@ class Warmer:
             "left_out": self._left_out,  # no level admits them
             "failures": [{"name": type(error).__name__, **error.facts()} for error in self._failures],
         }
+
+    def _has_slot(self, is_wanted: Callable[[], bool]) -> bool:
+        """Wait for a block to be done; False when nobody wants it any more: a keeper that ends drops what it has not begun."""
+        while is_wanted():
+            if self._slots.acquire(timeout=LOOK_SECONDS):
+                return True
+        return False
 
     def _present(self) -> int:
         """Objects that are on a level now; what came first may have had to leave again."""
