@@ -137,6 +137,10 @@ def test_a_state_of_something_else_is_refused_before_anything_changes(dataset, t
         {"format": 2},
         {"consumed": -1},
         {"epoch": "first"},
+        {"dataset": None},
+        {"dataset": 5},
+        {"consumed": COUNT + 1},
+        {"epoch": 1 << 80},
     ):
         with pytest.raises(StateError):
             loader.load_state_dict(state | change)
@@ -191,8 +195,8 @@ def die_at_seven(sample):
     return first_byte(sample)
 
 
-def unsendable(sample):
-    return threading.Lock()
+def unsendable_at_seven(sample):
+    return threading.Lock() if sample.data[0] == 7 else sample.data[0]
 
 
 def of_process(sample):
@@ -274,9 +278,14 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_repeated(dataset):
     assert not set(children()) - before
 
 
-def test_what_cannot_go_to_another_process_is_said(dataset):
-    with pytest.raises(BadSampleError, match="cannot go to another process"):
-        list(swingby.Loader(dataset, batch_size=4, decode=swingby.Decode(unsendable, where="processes", workers=1)))
+def test_what_cannot_go_to_another_process_is_as_bad_as_what_cannot_be_decoded(dataset):
+    options = {"batch_size": 4, "decode": swingby.Decode(unsendable_at_seven, where="processes", workers=1)}
+    with pytest.raises(BadSampleError, match="007: what decode returned cannot go to another process") as caught:
+        list(swingby.Loader(dataset, **options))
+    assert caught.value.key == "007"
+    loader = swingby.Loader(dataset, **options, on_bad="substitute")
+    assert sum(map(len, loader)) == COUNT
+    assert [bad.key for bad in loader.bad] == ["007"]
 
 
 @WHERE

@@ -126,7 +126,7 @@ class Loader:
         Raises:
             StateError: it belongs to another dataset, order, seed or format.
         """
-        self._next = self._now = state.from_state(saved, self._position(0, 0))
+        self._next = self._now = state.from_state(saved, self._position(0, 0), self._dataset.epoch_samples)
 
     def __iter__(self) -> Iterator[Any]:
         return self._iterate(self.begin())

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from swingby.errors import StateError
 
 FORMAT = 1
+EPOCH_MAX = 1 << 40
 
 
 class Position(NamedTuple):
@@ -31,8 +32,8 @@ def to_state(position: Position) -> dict[str, Any]:
     return {"format": FORMAT, **position._asdict()}
 
 
-def from_state(state: dict[str, Any], own: Position) -> tuple[int, int]:
-    """Epoch and samples consumed of a state, for the loader at `own`.
+def from_state(state: dict[str, Any], own: Position, samples: int) -> tuple[int, int]:
+    """Epoch and samples consumed of a state, for the loader at `own`, whose epochs have so many samples.
 
     Raises:
         StateError: it belongs to another dataset, order, seed or format.
@@ -46,7 +47,7 @@ def from_state(state: dict[str, Any], own: Position) -> tuple[int, int]:
         raise StateError(f"the loader state has no {error}") from None
     if theirs.dataset != own.dataset:
         raise StateError(
-            f"the state is of dataset {theirs.dataset[:12]}, this one is {own.dataset[:12]}",
+            f"the state is of dataset {str(theirs.dataset)[:12]}, this one is {own.dataset[:12]}",
             remedy="Open the snapshot it was made with: swingby.open(url, manifest=…) and the same filters; "
             "a mixture also needs the same names, weights and samples",
         )
@@ -58,4 +59,9 @@ def from_state(state: dict[str, Any], own: Position) -> tuple[int, int]:
         )
     if not all(isinstance(number, int) and number >= 0 for number in (theirs.epoch, theirs.consumed)):
         raise StateError(f"epoch {theirs.epoch!r} and consumed {theirs.consumed!r} are no counts")
+    if theirs.epoch > EPOCH_MAX or theirs.consumed > samples:
+        raise StateError(
+            f"there is no sample {theirs.consumed} of epoch {theirs.epoch}: an epoch has {samples}, "
+            f"and the last one is number {EPOCH_MAX}"
+        )
     return theirs.epoch, theirs.consumed

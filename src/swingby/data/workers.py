@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import pickle
 import signal
 import threading
 import time
 from collections import deque
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,16 +150,36 @@ def _serve(pipe: Connection, work: Work) -> None:
             span: Span | None = read
             for index, sample in zip(batch.indices.tolist(), batch, strict=True):
                 value, more = work.decode(index, sample)
-                _send(pipe, (value, bad + more, None, span))
+                pipe.send_bytes(_packed(work, index, (value, bad + more), span))
                 bad, span = [], None
+        except (BrokenPipeError, ConnectionResetError):  # nobody listens any more
+            return
         except Exception as error:
-            _send(pipe, (None, [], error, None))
+            _send_error(pipe, error)
 
 
-def _send(pipe: Connection, message: tuple[Any, list[BadSample], Exception | None, Span | None]) -> None:
+def _packed(work: Work, index: int, decoded: tuple[Any, list[BadSample]], span: Span | None) -> memoryview:
+    """A decoded sample for the pipe; one that cannot be pickled is as bad as one that cannot be decoded.
+
+    Raises:
+        BadSampleError: it is not replaced.
+    """
+    value, bad = decoded
     try:
-        pipe.send(message)
-    except (TypeError, AttributeError, pickle.PicklingError) as error:  # before anything is sent
-        pipe.send(
-            (None, [], BadSampleError(f"what decode returned or raised cannot go to another process: {error}"), None)
-        )
+        return ForkingPickler.dumps((value, bad, None, span))
+    except Exception as error:  # whatever a class of the user's raises
+        reason = f"what decode returned cannot go to another process: {error}"
+    if not work.replaces:
+        key = work.dataset.keys[index]
+        raise BadSampleError(f"{key}: {reason}", key=key, remedy="Return plain values or arrays, or decode in threads")
+    value, more = work.replace(index, reason)
+    return ForkingPickler.dumps((value, bad + more, None, span))
+
+
+def _send_error(pipe: Connection, error: Exception) -> None:
+    try:
+        packed = ForkingPickler.dumps((None, [], error, None))
+    except Exception:  # a class of the user's
+        packed = ForkingPickler.dumps((None, [], BadSampleError(f"decode raised {error!r}, which cannot be pickled"), None))
+    with contextlib.suppress(OSError):
+        pipe.send_bytes(packed)

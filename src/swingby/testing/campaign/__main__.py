@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from swingby.testing.campaign import bases, flips, forks, fuzz, kills, places, power, remains
+from swingby.testing.campaign import bases, feeding, flips, forks, fuzz, kills, places, power, remains
 from swingby.testing.campaign.ground import ROOT, SHARED_MEMORY
 from swingby.testing.campaign.job import Job
 
@@ -40,6 +40,7 @@ PARTS = {
     "bases": Part(bases.run, 100, 5, "a base that fails in one way"),
     "fuzz": Part(fuzz.run, 500, 20, "an attack at the socket"),
     "places": Part(places.run, 100, 10, "a bad place for a home or level"),
+    "feeding": Part(feeding.run, 500, 20, "a job that is fed while everything around it fails"),
     "forks": Part(forks.run, 50, 1, "a storm of 20 forked and 2 spawned children"),
 }
 
@@ -63,7 +64,8 @@ def _run(name: str, asked: argparse.Namespace) -> dict[str, object]:
     part = PARTS[name]
     count = asked.count or (part.small if asked.small else part.full)
     first = asked.step or 0
-    job = Job(name, asked.seed, range(first, first + 1 if asked.step is not None else count))
+    last = first + (asked.count or 1) if asked.step is not None else count
+    job = Job(name, asked.seed, range(first, last))
     started = time.monotonic()
     part.run(job)
     seconds = time.monotonic() - started
@@ -80,8 +82,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m swingby.testing.campaign", description=__doc__)
     parser.add_argument("part", nargs="*", choices=[[], *PARTS], help="parts to run; all without one")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, help="steps of each part")
-    parser.add_argument("--step", type=int, help="only this step, with its round from the beginning")
+    parser.add_argument("--count", "--rounds", type=int, help="steps of each part")
+    parser.add_argument(
+        "--step", "--round", type=int, help="only this step, or `count` from it on, with its round from the beginning"
+    )
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args(arguments)

@@ -58,6 +58,15 @@ class Child:
         Raises:
             BrokenPromiseError: it raised, crashed or hangs; the text holds what it wrote.
         """
+        status = self.ended(seconds_max)
+        promise(status == 0, f"a process ended with status {status}\n{self.said()}")
+
+    def ended(self, seconds_max: float) -> int:
+        """Wait until it ends, well or not: the status of `waitpid`.
+
+        Raises:
+            BrokenPromiseError: it hangs; the text holds what it wrote.
+        """
         end = time.monotonic() + seconds_max
         while not self.is_over:
             if time.monotonic() > end:
@@ -66,7 +75,8 @@ class Child:
                 self.destroy()
                 promise(False, f"A HANG: a process did not end within {seconds_max:g} s\n{self.said()}")
             time.sleep(0.005)
-        promise(self._status == 0, f"a process ended with status {self._status}\n{self.said()}")
+        assert self._status is not None  # it is over
+        return self._status
 
     def destroy(self) -> None:
         """End it, however it fares."""

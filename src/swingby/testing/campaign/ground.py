@@ -18,10 +18,11 @@ from swingby.keeper import place as places
 from swingby.keeper import process
 from swingby.keeper.protocol import Progress, Report, Status, Stop
 from swingby.sessions import ProcessConnector, Session
-from swingby.testing.campaign import far
+from swingby.testing.campaign import far, rough
 from swingby.testing.campaign.job import promise, until
 
 if TYPE_CHECKING:
+    from swingby.config import Settings
     from swingby.data.dataset import Dataset
     from swingby.keeper.protocol import Message
 
@@ -47,6 +48,7 @@ class Ground:
         name: unique in this process; of the directories.
         settings: beyond the usual ones of the campaign.
         is_far: whether file bases count as far; else the installed keeper is used as it is.
+        is_rough: whether they also err often, and can be taken down: see `rough`.
 
     Attributes:
         root: for everything on disk.
@@ -55,7 +57,7 @@ class Ground:
         place: of the keeper.
     """
 
-    def __init__(self, name: str, settings: dict[str, Any], *, is_far: bool) -> None:
+    def __init__(self, name: str, settings: dict[str, Any], *, is_far: bool, is_rough: bool = False) -> None:
         self.root = os.path.join(ROOT, f"swingby-campaign-{os.getpid()}", name)
         self.memory = os.path.join(SHARED_MEMORY, f"swingby-campaign-{os.getpid()}", name)
         os.makedirs(self.root)
@@ -63,6 +65,7 @@ class Ground:
         own = {"home": os.path.join(self.root, "home"), "memory.directory": self.memory}
         self._settings = USUAL | own | settings
         self._is_far = is_far
+        self._is_rough = is_rough
         self.use({})
 
     def use(self, settings: dict[str, Any]) -> None:
@@ -70,8 +73,7 @@ class Ground:
         self._settings |= settings
         self.settings = config.load(self._settings)
         self.place = places.place_of(self.settings)
-        module, hooks = (far.MODULE, far.hooks()) if self._is_far else ("swingby.assemble", Hooks())
-        self.session = Session(self.settings, ProcessConnector(self.settings, module), hooks)
+        self.session = make_session(self.settings, is_far=self._is_far, is_rough=self._is_rough)
         sessions.adopt(self.session)
 
     def open(self, folder: str, refresh: str = "auto", manifest: str | None = None) -> Dataset:
@@ -143,6 +145,14 @@ class Ground:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def make_session(settings: Settings, *, is_far: bool, is_rough: bool) -> Session:
+    """The session of a ground, for any process."""
+    module, hooks = (far.MODULE, far.hooks()) if is_far else ("swingby.assemble", Hooks())
+    if is_rough:
+        module, hooks = rough.MODULE, rough.hooks(settings.home)
+    return Session(settings, ProcessConnector(settings, module), hooks)
 
 
 def processes_with(text: str) -> list[int]:
