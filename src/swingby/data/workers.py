@@ -180,6 +180,8 @@ def _send_error(pipe: Connection, error: Exception) -> None:
     try:
         packed = ForkingPickler.dumps((None, [], error, None))
     except Exception:  # a class of the user's
-        packed = ForkingPickler.dumps((None, [], BadSampleError(f"decode raised {error!r}, which cannot be pickled"), None))
+        packed = ForkingPickler.dumps(
+            (None, [], BadSampleError(f"decode raised {error!r}, which cannot be pickled"), None)
+        )
     with contextlib.suppress(OSError):
         pipe.send_bytes(packed)

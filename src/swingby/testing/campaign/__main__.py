@@ -40,7 +40,7 @@ PARTS = {
     "bases": Part(bases.run, 100, 5, "a base that fails in one way"),
     "fuzz": Part(fuzz.run, 500, 20, "an attack at the socket"),
     "places": Part(places.run, 100, 10, "a bad place for a home or level"),
-    "feeding": Part(feeding.run, 500, 20, "a job that is fed while everything around it fails"),
+    "feeding": Part(feeding.run, 500, 8, "a job that is fed while everything around it fails"),
     "forks": Part(forks.run, 50, 1, "a storm of 20 forked and 2 spawned children"),
 }
 

@@ -107,8 +107,9 @@ class _Round:
 
     def run(self) -> None:
         """Attempt after attempt, until every epoch was given wholly."""
-        for number, attempt in enumerate(self._schedule.attempts):
-            is_last = number == len(self._schedule.attempts) - 1
+        number = 0
+        while number < len(self._schedule.attempts):
+            attempt, is_last = self._schedule.attempts[number], number == len(self._schedule.attempts) - 1
             self._job.counts["attempts"] += 1
             self._job.counts.update(fault.kind for fault in attempt.faults)
             ranks = self._attempt(number, attempt, set() if is_last and not self._schedule.replaces else self._bad)
@@ -117,6 +118,9 @@ class _Round:
                 break
             if errors & {"ObjectChangedError", "ObjectNotFoundError", "BadSampleError"} and "change" in self._so_far:
                 self._renew()
+                if is_last:  # nobody had met the change before
+                    self._schedule = self._schedule._replace(attempts=(*self._schedule.attempts, attempt))
+            number += 1
         promise(self._ledger.is_complete, "the last attempt has no faults, and did not end the job")
         self._same_substitutes()
 
