@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 AHEAD_PART = 8  # of a level that cannot hold all that is read, plans are ahead by one part: what waits there displaces
 SWEEP_BYTES_MAX = 32 << 20  # asked for at once by plans that sweep
+PREPARED_PART = 2  # of a level that will be full, one part is, when plans are looked at
 BLOCK_PART = 4  # a block of a plan is at most one part of the stash
 NOTHING = np.zeros(0, np.int64)
 BLOCKED_SECONDS = 0.05  # between two looks whether the stash has room again
@@ -64,6 +65,7 @@ class Planner:
         self._plans: dict[int, Walk] = {}
         self._blocked: dict[int, _Block] = {}  # by owner: blocks that wait for room in the stash
         self._ahead_bytes_max = EVERYTHING
+        self._is_short = False
         self._coming_bytes = 0  # asked for, and not there yet
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -138,8 +140,7 @@ class Planner:
             is_short = sum(sources.values()) > budget - self._stash.bytes_max
             memory.reserved_bytes = self._stash.bytes_max if is_short else 0
             self._ahead_bytes_max = budget // AHEAD_PART if is_short else EVERYTHING
-            if is_short:
-                self._outlook.prepare()
+            self._is_short = is_short
             for plan in self._plans.values():
                 plan.sweeps = (
                     isinstance(plan, EpochPlan) and plan.may_sweep and plan.source.base.is_near and not is_short
@@ -193,6 +194,8 @@ class Planner:
             block = _Block(plan, mark, wanted_of(plan.source.manifest, indices))
         size = self._absent_bytes(block)
         memory = self._supply.levels.memory
+        if self._is_short and memory and memory.counts().used_bytes > memory.options.budget_bytes // PREPARED_PART:
+            self._outlook.prepare()  # not at the beginning, when a reader waits for his first batch
         is_full = memory and memory.holds_back(block.wants[0].segment, self._coming_bytes + size)
         with self._changed:
             if self._plans.get(owner) is not plan:
