@@ -440,3 +440,20 @@ def test_an_epoch_over_local_containers_leaves_them_on_the_memory_level(tmp_path
         for batch in swingby.Loader(dataset, batch_size=8, shuffle=True):
             assert all(view == truth[key] for key, view in zip(batch.keys, batch.views, strict=True))
         assert base_bytes(found) == before
+
+
+def test_samples_that_left_the_memory_level_come_from_the_burst_level(home):
+    truth = members(7, large=False)
+    with inline(home, base=MemoryBase({b"d/a.tar": tar_bytes(truth)})) as found:
+        with swingby.open("memory://m/d/", layout="tar", settings=found.settings) as dataset:
+            check(dataset, {f"a.tar/{key}": data for key, data in truth.items()})
+        memory, _ = found.keeper.engine.levels
+        until = time.monotonic() + 20
+        while found.keeper.upkeep.waiting_count and time.monotonic() < until:
+            time.sleep(0.05)
+        assert all(memory.evict(identity) for identity in memory.identities())
+        before = found.facts()["base_bytes"]
+        with swingby.open("memory://m/d/", layout="tar", settings=found.settings) as dataset:
+            check(dataset, {f"a.tar/{key}": data for key, data in truth.items()})
+            swingby.prefetch(dataset).wait(20)
+        assert found.facts()["base_bytes"] == before

@@ -151,6 +151,33 @@ def test_a_state_of_something_else_is_refused_before_anything_changes(dataset, t
     assert loader.state_dict() == state
 
 
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"batch_size": "a"}, "batch_size"),
+        ({"batch_size": 2.5}, "batch_size"),
+        ({"batch_size": True}, "batch_size"),
+        ({"batch_size": 4, "seed": -1}, "seed"),
+        ({"batch_size": 4, "seed": 1.5}, "seed"),
+        ({"batch_size": 4, "seed": 1 << 70}, "seed"),
+        ({"batch_size": 4, "rank": 2, "world_size": 2}, "rank"),
+        ({"batch_size": 4, "prefetch_bytes_max": "1GiB"}, "prefetch_bytes_max"),
+        ({"batch_size": 4, "decode": 5}, "decode"),
+    ],
+)
+def test_the_argument_that_is_wrong_is_named(dataset, arguments, name):
+    with pytest.raises(ValueError, match=f"^{name}="):
+        swingby.Loader(dataset, **arguments)
+
+
+@pytest.mark.parametrize("epoch", [-1, "a", 1.5, None])
+def test_an_epoch_that_is_none_is_refused(dataset, epoch):
+    loader = swingby.Loader(dataset, batch_size=4)
+    with pytest.raises(ValueError, match="epoch="):
+        loader.set_epoch(epoch)
+    assert loader.state_dict()["epoch"] == 0
+
+
 def test_arguments_out_of_range_are_refused(dataset):
     for wrong in (
         {"batch_size": 0},

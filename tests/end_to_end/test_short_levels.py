@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import swingby
+from swingby.errors import BaseUnavailableError
+from swingby.testing.faulty_base import Faults, FaultyBase
 from swingby.testing.harness import inline
 from swingby.testing.memory_base import MemoryBase
 
@@ -162,3 +164,18 @@ def test_following_reads_ahead_past_a_full_level(home):
                 following.consumed(seed * COUNT + start)
             assert fetched(swing) - before <= (1.05 if seed == 0 else 0.6) * DATA
         following.close()
+
+
+def test_a_base_that_goes_down_is_no_bad_sample(home):
+    """Its error is an OSError, as what a dead worker leaves behind is."""
+    faulty = FaultyBase(MemoryBase(base_of(count=200)), Faults())
+    with inline(home, base=faulty) as swing, opened(swing) as dataset:
+        how = swingby.Decode(len_of, where="processes", workers=1)
+        loader = swingby.Loader(dataset, batch_size=5, decode=how, prefetch_bytes_max=0)
+        faulty.is_down = True
+        with pytest.raises(BaseUnavailableError):
+            list(loader)
+
+
+def len_of(sample):
+    return len(sample.data)

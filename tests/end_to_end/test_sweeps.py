@@ -64,7 +64,7 @@ def test_an_epoch_brings_all_of_it_however_quick_the_reader_is(home, folder):
         before = dataset._reader._direct_bytes
         epoch(loader)
         assert dataset._reader._direct_bytes == before, "what is there was read from the base"
-        dataset._reader._report(force=True)
+        dataset._reader.report(at_once=True)
         await_true(lambda: swing.facts()["delivered"]["samples"] == 3 * COUNT)
         facts = swing.facts()
         assert COUNT * SIZE <= facts["base_bytes"] <= 2.1 * COUNT * SIZE

@@ -344,6 +344,19 @@ def test_samplers_of_others_say_what_is_read(dataset, workers, transform):
         read(batch_sampler=[[3, COUNT]])
 
 
+def test_a_generator_seeds_the_order(dataset):
+    def first(number, **options):
+        generator = torch.Generator().manual_seed(number)
+        loader = swingby.torch.DataLoader(
+            swingby.torch.Dataset(dataset), 4, shuffle=True, generator=generator, **options
+        )
+        return next(iter(loader)).tolist()
+
+    assert first(5) == first(5)
+    assert first(5) != first(6)
+    assert first(5, seed=3) == first(6, seed=3)
+
+
 def test_the_same_seed_gives_the_same_order_and_random_numbers_as_pytorch(dataset):
     def run(make, objects):
         torch.manual_seed(7)

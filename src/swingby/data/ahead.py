@@ -119,6 +119,8 @@ class EpochsAhead:
     def advance(self, plan: int, mark: int, *, at_once: bool = False) -> None:
         """See `ReadAhead`."""
         self._job.advance(plan, mark, at_once=at_once)
+        if at_once:
+            self._reader.report(at_once=True)
 
 
 class Following:

@@ -76,11 +76,13 @@ class Loader:
         on_bad: str = "raise",
         prefetch_bytes_max: int = 512 << 20,
     ) -> None:
-        if batch_size < 1 or not 0 <= rank < world_size or prefetch_bytes_max < 0 or seed < 0:
-            raise ValueError(
-                f"batch_size={batch_size}, rank={rank}, world_size={world_size}, prefetch_bytes_max={prefetch_bytes_max}, "
-                f"seed={seed}: batch_size is at least 1, rank from 0 to world_size - 1, the others not negative"
-            )
+        _between("batch_size", batch_size, 1)
+        _between("world_size", world_size, 1)
+        _between("rank", rank, 0, world_size - 1)
+        _between("seed", seed, 0)
+        _between("prefetch_bytes_max", prefetch_bytes_max, 0)
+        if decode is not None and not callable(decode) and not isinstance(decode, Decode):
+            raise ValueError(f"decode={decode!r}: it is a function of a sample, or a swingby.Decode")
         _one_of("order", order, ORDERS[1:])
         _one_of("on_bad", on_bad, ("raise", "substitute"))
         self._dataset = dataset
@@ -108,7 +110,11 @@ class Loader:
         """Use the order of this epoch from the next iteration on; without it each iteration takes the next one.
 
         After `load_state_dict` the epoch of the state goes on where it was, any other begins anew.
+
+        Raises:
+            ValueError: no such epoch.
         """
+        _between("epoch", epoch, 0, state.EPOCH_MAX)
         if epoch != self._next[0]:
             self._next = (epoch, 0)
         self._now = self._next
@@ -217,6 +223,11 @@ def _submit(crew: Crew, work: Work, how: Decode, indices: NDArray[np.int64]) -> 
         parts = [whole[start : start + size] for start in range(0, len(whole), size)]
     crew.submit(pending, parts)
     return pending
+
+
+def _between(name: str, value: int, least: int, most: int = (1 << 63) - 1) -> None:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not least <= value <= most:
+        raise ValueError(f"{name}={value!r}: it is an integer from {least} to {most}")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

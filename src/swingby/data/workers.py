@@ -83,8 +83,9 @@ class ProcessHand:
                 self._reads.append(span)
                 pending.spans.append(span)
             pending.last_reads = self._reads
-            if error is not None:
-                raise error
+            if error is not None:  # not raised: a base's errors are OSErrors too, as a dead worker's are
+                pending.failed(error)
+                return []
             position, _ = part.pop(0)
             pending.done(position, value, bad)
         return part

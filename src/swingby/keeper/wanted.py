@@ -84,6 +84,8 @@ class PackWanted:
 
     def fetches(self, absent: Sequence[int], range_bytes: int) -> list[Fetch]:
         """See `Wanted.fetches`: one request an object, whole; samples in containers that are neighbours there together."""
+        if not len(absent):
+            return []
         manifest, segment, prefix = self._manifest, self.segment, self._manifest.root.prefix
         places = np.searchsorted(self.chunks, absent)
         offsets = self._rows[places, ROW_OFFSET].tolist()

@@ -234,6 +234,7 @@ class Level:
     def counts(self) -> LevelCounts:
         """What it holds and did."""
         with self._lock:
+            self._measure()
             used = self._used_bytes + self._aside.used_bytes
             return LevelCounts(used, len(self._names), self._evicted, self._filled_bytes, self._bad_chunks)
 
@@ -328,11 +329,15 @@ class Level:
         """Whether the budget has no room for so much; what fills are counted as is measured before it is believed."""
         if self._taken() + size <= self.options.budget_bytes:
             return False
+        self._measure()
+        return self._taken() + size > self.options.budget_bytes
+
+    def _measure(self) -> None:
+        """Learn what segments take that were filled; objects of a pack share pages, which fills count for each."""
         for identity in self._grown - self._writing.keys():
             if file := self._open.get(identity):
                 self._set_size(identity, file.taken_bytes())
         self._grown &= self._writing.keys()
-        return self._taken() + size > self.options.budget_bytes
 
     def _taken(self) -> int:
         return self._used_bytes + self._aside.used_bytes + self.reserved_bytes

@@ -109,7 +109,7 @@ class DatasetReader:
         self._samples += len(indices)
         if self._batches % TOUCH_EVERY == 0:
             self._touched[packs] = True
-            self._report()
+            self.report()
         if tables.is_whole or tables.complete[packs].all():
             return Located(rows, tables)
         return Fetched(self._some_absent(indices, rows, tables))
@@ -136,7 +136,7 @@ class DatasetReader:
     def close(self) -> None:
         """Let go of all maps; views stay valid."""
         with contextlib.suppress(SwingbyError, OSError):
-            self._report(force=True)
+            self.report(at_once=True)
         with self._lock:
             self._mapped.clear()
 
@@ -176,7 +176,6 @@ class DatasetReader:
             past = np.flatnonzero(sizes <= OVERTAKEN_BYTES_MAX)
             found = dict(zip(asked.tolist(), self._ask(indices[asked], rows[asked]), strict=True))
             if len(past):
-                self._direct_bytes += int(sizes[past].sum())
                 found |= zip(past.tolist(), self._overtake(indices[past], rows[past, ROW_PACK]), strict=True)
             return [found[place] for place in range(len(rows))]
         return self._ask(indices, rows)
@@ -207,7 +206,6 @@ class DatasetReader:
             ):
                 self._board = exchange.board
                 ask(exchange, message, self._seconds, self._add).close()
-        self._direct_samples += len(indices)
         return self._all_direct(indices.tolist(), None)
 
     def _resolve(self, indices: NDArray[np.int64], rows: NDArray[np.uint32]) -> list[memoryview]:
@@ -305,6 +303,8 @@ class DatasetReader:
     def _direct(self, index: int, reason: BaseException | None) -> memoryview:
         """From the base itself."""
         where, size = self.manifest.where(index), self.manifest.size(index)
+        self._direct_samples += 1
+        self._direct_bytes += size
         with WAITED.reading(size):
             return self._fallback.read_sample(where, size, reason)
 
@@ -327,10 +327,10 @@ class DatasetReader:
             self._evictions = board[0]
             self._mapped.sweep()
 
-    def _report(self, *, force: bool = False) -> None:
+    def report(self, *, at_once: bool = False) -> None:
         """Tell the keeper now and then what was used."""
         now = time.monotonic()
-        if self._board is None or (now - self._reported_at < REPORT_SECONDS and not force):
+        if self._board is None or (now - self._reported_at < REPORT_SECONDS and not at_once):
             return
         self._reported_at = now
         with self._lock:

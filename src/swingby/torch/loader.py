@@ -50,7 +50,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
     Args:
         dataset, batch_size, shuffle, sampler, batch_sampler: as PyTorch's.
         order: of a shuffle: "global" or "segments", see `swingby.Loader`.
-        seed: of the order.
+        seed: of the order; without one that of a `generator` that is given, not PyTorch's own.
         rank, world_size: of this process; None: as torch.distributed says where it is initialised, else alone.
         on_bad: "raise", or "substitute": another sample stands for one that cannot be read or transformed; see `bad`.
         prefetch_bytes_max: how far the keeper reads ahead; 0: not, and no sampler is asked early.
@@ -104,6 +104,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             self._indices = Streamed(super()._index_sampler, dataset)
         if objects is None:
             return
+        if not seed and options.get("generator") is not None:
+            seed = options["generator"].initial_seed() % (1 << 63)
         ranks = own_rank(rank, world_size) if is_own else (0, 1)
         course = Loader(
             objects.source,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from swingby.testing.campaign.schedule import Schedule
     from swingby.testing.campaign.stock import Member
 
-HANG_SECONDS = 15.0
+HANG_SECONDS = 8.0
 DECODE_SECONDS_MAX = 1.5
 DECODE_SECONDS = 0.001
 STEP_SECONDS = 0.002
