@@ -104,15 +104,13 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             self._indices = Streamed(super()._index_sampler, dataset)
         if objects is None:
             return
-        if not seed and options.get("generator") is not None:
-            seed = options["generator"].initial_seed() % (1 << 63)
         ranks = own_rank(rank, world_size) if is_own else (0, 1)
         course = Loader(
             objects.source,
             batch_size=self.batch_size or 1,
             shuffle=bool(shuffle),
             order=order,
-            seed=seed,
+            seed=_seed(seed, options.get("generator")),
             rank=ranks[0],
             world_size=ranks[1],
             drop_last=self.drop_last,
@@ -259,6 +257,11 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
             return Handed(self.collate_fn(samples), len(batch), bad, [span], pinned)
 
         return gathered(iter(self._index_sampler), gather, self.num_workers, ahead, self.timeout)
+
+
+def _seed(seed: int, generator: torch.Generator | None) -> int:
+    """The seed of the order: a generator's where none is given."""
+    return seed if seed or generator is None else generator.initial_seed() % (1 << 63)
 
 
 def _objects(

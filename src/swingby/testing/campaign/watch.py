@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ATTEMPT_SECONDS_MAX = 60.0
 INTERRUPT_SECONDS_MAX = 20.0  # from Ctrl-C to the end of the process, on a busy machine
 GONE_SECONDS_MAX = 10.0  # for plans and processes to end after their owner
+READ_SECONDS_MAX = 45.0  # the deadline of a read and more
 CHANGED_OBJECTS = 5
 LOOK_SECONDS = 0.003
 HELPERS = (b"resource_tracker", b"forkserver")  # multiprocessing's own
@@ -74,13 +75,16 @@ class Watch:
         if any(rank.is_over for rank in ranks):
             self._ended_early(attempt, ranks)
         else:
-            until(lambda: self._ground.facts()["plans"], GONE_SECONDS_MAX, "A LEAK: plans live on after their loaders")
+            seconds = READ_SECONDS_MAX if attempt.has("base down") else GONE_SECONDS_MAX  # threads that read hold them
+            until(lambda: self._ground.facts()["plans"], seconds, "A LEAK: plans live on after their loaders")
             for task in tasks:
                 with open(task.path("release"), "w"):
                     pass
             for rank in ranks:
                 rank.wait(GONE_SECONDS_MAX)
         groups = {rank.number for rank in ranks}
+        if tasks[0].schedule.reader != "loader" and "kill rank" in self.happened:
+            _end_pytorchs(groups)
         until(lambda: _members_of(groups), GONE_SECONDS_MAX, "A LEAK: processes live on after their job")
 
     def _ended_early(self, attempt: Attempt, ranks: list[Child]) -> None:
@@ -144,6 +148,13 @@ class Watch:
             os.rename(folder + ".gone", folder)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._ground.settings.home + DOWN)
+
+
+def _end_pytorchs(groups: set[int]) -> None:
+    """PyTorch's workers of a rank that was killed look for it every 5 s, and those that had just begun never do."""
+    for number in _members_of(groups):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
 
 
 def _members_of(groups: set[int], but: int = 0) -> list[int]:
