@@ -13,6 +13,7 @@ import struct
 import termios
 import uuid
 
+import hypothesis
 import pytest
 
 from swingby import config
@@ -20,6 +21,9 @@ from swingby.keeper import place as places
 from swingby.testing import azurite as azurite_blobs
 from swingby.testing import ceph as ceph_s3
 from swingby.testing import web_server
+
+hypothesis.settings.register_profile("busy", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("busy")
 
 
 @pytest.fixture(autouse=True)

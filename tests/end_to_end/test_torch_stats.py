@@ -57,7 +57,7 @@ def run(loader, seconds=0.0, counts=(STEPS, COUNT, COUNT * SIZE)):
     return stats
 
 
-def has(stats, part, share=0.8):
+def has(stats, part, share=0.65):
     found = {one: getattr(stats, f"{one}_seconds") / stats.seconds for one in PARTS}
     assert found[part] >= share, (found, str(stats))
 
@@ -108,7 +108,7 @@ def test_a_base_and_a_transform_that_are_slow_get_their_shares(dataset, slow, wo
     slow.faults = Faults(latency_seconds=0.04)  # 2 × a batch, four at once; the transform takes as long
     objects = swingby.torch.Dataset(dataset, sleepy)
     stats = run(swingby.torch.DataLoader(objects, BATCH, num_workers=workers, prefetch_bytes_max=0))
-    assert 0.3 < stats.base_seconds / stats.wait_seconds < 0.8, str(stats)
+    assert 0.2 < stats.base_seconds / stats.wait_seconds < 0.8, str(stats)
     assert 0.2 < stats.decode_seconds / stats.wait_seconds < 0.7, str(stats)
 
 

@@ -134,4 +134,4 @@ def test_importing_swingby_is_quick_and_brings_no_heavy_library():
         spent, _, heavy = out.partition(" ")
         runs.append(float(spent))
         assert heavy.strip() == "[]"
-    assert min(runs) < 0.3  # the benchmark holds it to 0.15; a test on a busy machine leaves room
+    assert min(runs) < 0.6  # the benchmark holds it to 0.15; a test on a busy machine leaves room

@@ -92,9 +92,9 @@ class Exchange:
         frame = memoryview(frames.encode(message))
         until = time.monotonic() + seconds
         while frame:
-            try:
-                frame = frame[self._socket.send(frame) :]
-            except BlockingIOError:
+            sent = self._sent(frame)
+            frame = frame[sent:]
+            if not sent:
                 self._wait(select.POLLOUT, until)
 
     def receive(self, seconds: float) -> Reply:
@@ -107,16 +107,29 @@ class Exchange:
         """
         until = time.monotonic() + seconds
         while (found := self._frames.next()) is None:
-            try:
-                if not self._frames.receive(self._socket):
-                    raise ConnectionResetError("the keeper closed the connection")
-            except BlockingIOError:
+            if not self._received():
                 self._wait(select.POLLIN, until)
         message, descriptors = found
         if isinstance(message, Failed):
             frames.close_all(descriptors)
             raise from_facts(message.name, message.facts)
         return Reply(message, descriptors)
+
+    def _sent(self, frame: memoryview) -> int:
+        """Send what goes at once; waiting is done elsewhere, so that Ctrl-C meanwhile shows nothing else."""
+        try:
+            return self._socket.send(frame)
+        except BlockingIOError:
+            return 0
+
+    def _received(self) -> bool:
+        """Take in what has arrived, if anything has."""
+        try:
+            if not self._frames.receive(self._socket):
+                raise ConnectionResetError("the keeper closed the connection")
+        except BlockingIOError:
+            return False
+        return True
 
     def is_quiet(self) -> bool:
         """Whether the connection is alive and nothing unexpected waits in it."""

@@ -53,5 +53,5 @@ def test_the_interval_of_a_median_is_that_of_order_statistics():
 
 def test_a_delay_line_delays_a_round_trip_once_and_keeps_the_bandwidth():
     found = delay_line.check(0.05, 64)
-    assert 0.049 <= found["added_seconds"] <= 0.08
+    assert 0.045 <= found["added_seconds"] <= 0.08
     assert found["bandwidth_ratio"] > 0.5  # the benchmark holds it to 0.9; a test on a busy machine leaves room
