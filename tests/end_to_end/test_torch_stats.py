@@ -51,7 +51,7 @@ def run(loader, seconds=0.0, counts=(STEPS, COUNT, COUNT * SIZE)):
     wall = time.perf_counter() - began
     stats = loader.stats()
     assert stats.seconds == pytest.approx(sum(getattr(stats, f"{part}_seconds") for part in PARTS), rel=1e-6)
-    assert stats.seconds == pytest.approx(wall, rel=0.01, abs=0.002)
+    assert stats.seconds == pytest.approx(wall, rel=0.01, abs=0.02)
     assert (stats.steps, stats.samples, stats.bytes) == counts
     assert stats.transfer_seconds == 0.0  # there is no accelerator, or nothing is pinned
     return stats
