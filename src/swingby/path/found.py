@@ -106,7 +106,7 @@ class Located:
     def records(self) -> NDArray[np.int64] | None:
         """See `Found`."""
         rows = self._rows
-        if not len(rows) or not self.sizes[0] or (self.sizes != self.sizes[0]).any():
+        if not even_size(self.sizes):
             return None
         found: NDArray[np.int64] = self._tables.lines[rows[:, ROW_PACK]] + (rows[:, ROW_OFFSET] // LINE_BYTES)
         return found
@@ -126,6 +126,11 @@ def packed_records(found: Found, out: NDArray[np.uint8] | None) -> Packed:
     writable(out, total)
     out[:total] = copied
     return out[:total], offsets
+
+
+def even_size(sizes: NDArray[np.integer[Any]]) -> int:
+    """The size that all objects have; 0 where there is none."""
+    return int(sizes[0]) if len(sizes) and (sizes == sizes[0]).all() else 0
 
 
 @functools.lru_cache(64)

@@ -41,5 +41,14 @@ class Waited(threading.local):
             self.base_seconds = before
             self.add(time.perf_counter() - began, size)
 
+    @contextlib.contextmanager
+    def told_elsewhere(self) -> Iterator[None]:
+        """What is waited for here is told by spans; it does not count twice."""
+        before = self.base_seconds, self.base_bytes
+        try:
+            yield
+        finally:
+            self.base_seconds, self.base_bytes = before
+
 
 WAITED = Waited()

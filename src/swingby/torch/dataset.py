@@ -129,6 +129,9 @@ def numbers_of(indices: Sequence[int] | NDArray[np.int64], count: int) -> NDArra
         IndexError: one is out of range.
     """
     numbers = np.asarray(indices, np.int64)
-    if len(numbers) and not (-count <= numbers.min() and numbers.max() < count):
+    if not len(numbers):
+        return numbers
+    least = int(numbers.min())
+    if least < -count or int(numbers.max()) >= count:
         raise IndexError(f"an index is out of range for {count} objects")
-    return np.where(numbers < 0, numbers + count, numbers)
+    return numbers if least >= 0 else np.where(numbers < 0, numbers + count, numbers)

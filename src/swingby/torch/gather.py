@@ -1,6 +1,7 @@
 """Batches of bytes that nobody transforms, copied by threads of this process straight into the tensor that is given out.
 
-Worker processes would only copy them once more, into shared memory, and send descriptors about.
+Worker processes would only copy them once more, into shared memory, and send descriptors about. What holds the interpreter's lock
+for most of its time is left to the caller while that asks faster than one is made: threads would only get in its way.
 
 Threads: daemons; the caller submits and waits. Failure: an error of a batch is raised where the batch is due.
 """
@@ -11,12 +12,28 @@ import threading
 import time
 from collections import deque
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from swingby.path.waits import WAITED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 LOOK_SECONDS = 0.5  # a signal is noticed meanwhile
+
+
+class Gather(Protocol):
+    """Makes the batch of a step.
+
+    Attributes:
+        locked_seconds: that making the latest took, if it held the interpreter's lock; 0.0 otherwise.
+    """
+
+    locked_seconds: float
+
+    def __call__(self, step: Any) -> Any:
+        """The batch of a step."""
+        ...
 
 
 class _Due:
@@ -31,9 +48,7 @@ class _Due:
         self.is_there = threading.Event()
 
 
-def gathered(
-    steps: Iterator[Any], gather: Callable[[Any], Any], threads: int, ahead: int, seconds_max: float
-) -> Iterator[Any]:
+def gathered(steps: Iterator[Any], gather: Gather, threads: int, ahead: int, seconds_max: float) -> Iterator[Any]:
     """Batches in order, some ahead of who takes them.
 
     Args:
@@ -53,14 +68,24 @@ def gathered(
     waiting: deque[_Due] = deque()
     for _ in range(threads):
         threading.Thread(target=_work, args=(tasks, gather), name="swingby-gather", daemon=True).start()
+    elsewhere = float("inf")  # seconds that the caller spent between two batches
     try:
         while True:
-            while len(waiting) < ahead and (wanted := next(steps, None)) is not None:
+            is_own = not seconds_max and gather.locked_seconds > elsewhere
+            while len(waiting) < (0 if is_own else ahead) and (wanted := next(steps, None)) is not None:
                 waiting.append(_Due(wanted))
                 tasks.put(waiting[-1])
-            if not waiting:
+            if waiting:
+                value = _taken(waiting.popleft(), seconds_max)
+            elif is_own and (wanted := next(steps, None)) is not None:
+                with WAITED.told_elsewhere():
+                    value = gather(wanted)
+            else:
                 return
-            yield _taken(waiting.popleft(), seconds_max)
+            given = time.perf_counter()
+            yield value
+            del value  # it is the taker's alone
+            elsewhere = time.perf_counter() - given
     finally:
         for due in waiting:
             due.wanted = None  # need not be read any more
@@ -78,7 +103,7 @@ def _taken(due: _Due, seconds_max: float) -> Any:
     return due.value
 
 
-def _work(tasks: SimpleQueue[_Due | None], gather: Callable[[Any], Any]) -> None:
+def _work(tasks: SimpleQueue[_Due | None], gather: Gather) -> None:
     while (due := tasks.get()) is not None:
         try:
             if due.wanted is not None:

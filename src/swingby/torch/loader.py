@@ -14,17 +14,17 @@ import torch
 import torch.utils.data
 
 from swingby.core.epoch import Draw
-from swingby.data.account import Account, Span
+from swingby.data.account import Account
 from swingby.data.loader import Loader
-from swingby.data.work import Work
 from swingby.errors import StateError
-from swingby.torch.dataset import Dataset, Step, numbers_of
+from swingby.torch.dataset import Dataset
 from swingby.torch.gather import gathered
 from swingby.torch.indices import Foreign, OwnOrder, Streamed
 from swingby.torch.iterable import IterableDataset
+from swingby.torch.plain import Plain
 from swingby.torch.ranks import own_rank
 from swingby.torch.reports import Awaited, Handed, Reporting
-from swingby.torch.samples import rows, stacked, together
+from swingby.torch.samples import stacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -96,7 +96,6 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         self._indices: Indices | None = None
         replaces = on_bad == "substitute"
         self._is_plain = objects is not None and objects.transform is None and options.get("collate_fn") in (None, list)
-        self._is_list = options.get("collate_fn") is list
         if batch_size is not None and objects is not None:
             options["collate_fn"] = options.get("collate_fn") or stacked
         super().__init__(dataset, batch_size, shuffle, sampler, batch_sampler, **options)
@@ -244,18 +243,8 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         torch.empty((), dtype=torch.int64).random_(generator=self.generator)
         is_pinned = self.pin_memory and torch.accelerator.is_available()
         ahead = (self.prefetch_factor or 0) * self.num_workers
-
-        def gather(step: Any) -> Handed:
-            assert self._objects is not None  # only bytes of ours are gathered
-            work = Work(self._objects.source, None, step.draw if isinstance(step, Step) else None)
-            batch, bad, span = work.read_timed(numbers_of(self._where(np.asarray(step, np.int64)), len(self._objects)))
-            samples = (rows if self._is_list else together)(batch, is_pinned=is_pinned)
-            copied = time.perf_counter()
-            pinned = Span(span.ended, copied, 0.0, 0, 0) if is_pinned else None
-            if pinned is None:
-                span = span._replace(ended=copied)
-            return Handed(self.collate_fn(samples), len(batch), bad, [span], pinned)
-
+        assert self._objects is not None  # only bytes of ours are gathered
+        gather = Plain(self._objects, self._where, self.collate_fn, is_pinned=is_pinned)
         return gathered(iter(self._index_sampler), gather, self.num_workers, ahead, self.timeout)
 
 

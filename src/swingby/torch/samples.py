@@ -14,7 +14,7 @@ import torch
 import torch.utils.data
 
 from swingby.path.deliver import JOIN_BYTES_MAX, touched
-from swingby.path.found import memory_records
+from swingby.path.found import even_size, memory_records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,12 +44,13 @@ class Samples(list[Any]):
 
 def rows(batch: swingby.Batch, *, is_pinned: bool = False) -> Samples:
     """The objects of a batch as tensors over one piece of memory that nobody else has."""
-    memory = packed(batch, is_pinned=is_pinned)
-    if not _is_even(batch):
-        return Samples(memory.split(batch.sizes.tolist()))
-    together = memory.view(len(batch), -1)
-    samples = Samples(together.unbind())
-    samples.together = together
+    size = even_size(batch.sizes)
+    if not size:
+        memory = _joined(batch, is_pinned=is_pinned)
+        return Samples(torch.split_with_sizes(memory, batch.sizes.tolist()))
+    samples = Samples()
+    samples.together = _copied(batch, size, is_pinned=is_pinned)
+    samples += samples.together.unbind()
     return samples
 
 
@@ -63,24 +64,12 @@ def together(batch: swingby.Batch, *, is_pinned: bool) -> Samples:
     Raises:
         ValueError: they are of different sizes.
     """
-    if not _is_even(batch):
+    size = even_size(batch.sizes)
+    if not size:
         raise _uneven(batch.sizes.tolist())
     samples = Samples()
-    samples.together = packed(batch, is_pinned=is_pinned).view(len(batch), -1)
+    samples.together = _copied(batch, size, is_pinned=is_pinned)
     return samples
-
-
-def packed(batch: swingby.Batch, *, is_pinned: bool) -> torch.Tensor:
-    """The bytes of all objects one after another: uint8[n], writable, of its own."""
-    total = int(batch.sizes.sum())
-    if is_pinned or total <= JOIN_BYTES_MAX:
-        memory = torch.empty(total, dtype=torch.uint8, pin_memory=is_pinned)
-    else:  # memory of ours is touched already, and is used again once the tensor is gone
-        memory = torch.from_numpy(touched(total))
-    records = batch.found.records()
-    if records is None or not _copy_records(int(batch.sizes[0]), records, memory):
-        batch.packed(out=memory.numpy())
-    return memory
 
 
 def stacked(samples: Sequence[Any]) -> Any:
@@ -99,6 +88,31 @@ def stacked(samples: Sequence[Any]) -> Any:
     return torch.utils.data.default_collate(list(samples))
 
 
+def _joined(batch: swingby.Batch, *, is_pinned: bool) -> torch.Tensor:
+    """The bytes of all objects one after another: uint8[n]. The interpreter's lock is held meanwhile."""
+    total = int(batch.sizes.sum())
+    if 0 < total <= JOIN_BYTES_MAX and not is_pinned:
+        return torch.frombuffer(bytearray().join(batch.views), dtype=torch.uint8)
+    memory = _memory(total, is_pinned=is_pinned)
+    batch.packed(out=memory.numpy())
+    return memory
+
+
+def _copied(batch: swingby.Batch, size: int, *, is_pinned: bool) -> torch.Tensor:
+    """The bytes of objects of one size: uint8[k, size]. Those that are mapped are copied outside the interpreter's lock."""
+    memory = _memory(len(batch) * size, is_pinned=is_pinned)
+    records = batch.found.records()
+    if records is None or not _copy_records(size, records, memory):
+        batch.packed(out=memory.numpy())
+    return memory.view(len(batch), size)
+
+
+def _memory(size: int, *, is_pinned: bool) -> torch.Tensor:
+    if is_pinned or size <= JOIN_BYTES_MAX:
+        return torch.empty(size, dtype=torch.uint8, pin_memory=is_pinned)
+    return torch.from_numpy(touched(size))  # it is touched already, and is used again once the tensor is gone
+
+
 def _copy_records(size: int, records: NDArray[np.int64], memory: torch.Tensor) -> bool:
     """Copy records of one size, outside the interpreter's lock; False where PyTorch would split the copy of a single one."""
     everywhere = _everywhere(size)
@@ -110,11 +124,6 @@ def _copy_records(size: int, records: NDArray[np.int64], memory: torch.Tensor) -
         part = slice(start, start + together)
         torch.index_select(everywhere, 0, wanted[part], out=target[part])
     return True
-
-
-def _is_even(batch: swingby.Batch) -> bool:
-    sizes = batch.sizes
-    return bool(len(sizes) and (sizes == sizes[0]).all())
 
 
 def _uneven(sizes: list[int]) -> ValueError:
