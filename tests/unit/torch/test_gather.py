@@ -76,7 +76,8 @@ def test_a_batch_that_takes_too_long_is_an_error():
 def test_what_holds_the_lock_is_made_by_a_caller_that_asks_fast():
     make = Making(lambda number: number, locked_seconds=0.01)
     assert list(gathered(iter(range(50)), make, 2, 4, 0)) == list(range(50))
-    assert make.threads.count(threading.current_thread()) >= 40  # the first are made before it is known how fast it asks
+    own = make.threads.count(threading.current_thread())
+    assert own >= 40  # the first are made before it is known how fast it asks
 
 
 @pytest.mark.parametrize(("locked_seconds", "seconds_max"), [(0.001, 0), (0.0, 0), (1.0, 30.0)])
