@@ -61,8 +61,10 @@ def of(results, way):
 # -- what is measured --------------------------------------------------------------------------------------------------
 
 
-def test_every_epoch_loads_everything_and_the_base_is_asked_once(home, folder):
-    results = demo(home, folder, epochs=3)
+@pytest.mark.parametrize("latency_seconds", [0.0, 0.02])
+def test_every_epoch_loads_everything_and_a_base_that_is_far_is_asked_once(home, folder, latency_seconds):
+    results = demo(home, folder, latency_seconds, epochs=3)
+    assert not (latency_seconds and results.is_near)
     ways = [epoch.way for epoch in results.epochs]
     assert ways[:6] == ["file by file"] * 3 + ["cold"] + ["warm"] * 2
     assert ways[6:] == ([] if results.is_near else ["burst"])
@@ -76,9 +78,11 @@ def test_every_epoch_loads_everything_and_the_base_is_asked_once(home, folder):
         )
         assert epoch.progress[-1] == (epoch.seconds, 151)
     assert {epoch.base_requests for epoch in of(results, "file by file")} == {151}
-    assert [epoch.base_requests for epoch in of(results, "cold")] == [150]  # the empty file needs none
+    (cold,) = of(results, "cold")
+    times_max = 2 if results.is_near else 1  # readers overtake what is near
+    assert 150 <= cold.base_requests <= 150 * times_max  # the empty file needs none
+    assert total(folder) <= cold.base_bytes <= total(folder) * times_max
     assert {epoch.base_requests for epoch in of(results, "warm")} == {0}
-    assert of(results, "cold")[0].base_bytes == total(folder)
 
 
 def test_a_far_base_takes_its_time_and_the_burst_level_replaces_it(home, folder):

@@ -109,7 +109,7 @@ def test_a_base_and_a_transform_that_are_slow_get_their_shares(dataset, slow, wo
     objects = swingby.torch.Dataset(dataset, sleepy)
     stats = run(swingby.torch.DataLoader(objects, BATCH, num_workers=workers, prefetch_bytes_max=0))
     assert 0.2 < stats.base_seconds / stats.wait_seconds < 0.8, str(stats)
-    assert 0.2 < stats.decode_seconds / stats.wait_seconds < 0.7, str(stats)
+    assert 0.2 < stats.decode_seconds / stats.wait_seconds < 0.8, str(stats)  # a worker's start is in it
 
 
 @pytest.mark.parametrize("transform", [None, quick])

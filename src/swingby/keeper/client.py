@@ -184,8 +184,10 @@ class KeeperClient:
         exchange = self._take()
         try:
             yield exchange
-        except BaseException:
+        except BaseException as error:
             exchange.close()
+            if isinstance(error, ConnectionError) and not isinstance(error, SwingbyError):
+                self.close()  # the others lead to the same keeper: one that is dying looks alive for a while
             raise
         with self._lock:
             if len(self._idle) < IDLE_CONNECTIONS_MAX:

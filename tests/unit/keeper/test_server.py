@@ -105,6 +105,18 @@ def test_a_keeper_that_went_away_is_asked_again_and_then_unavailable(loop, clien
         client.call(Status(), 5)
 
 
+def test_after_a_lost_connection_no_other_to_that_keeper_is_used(loop, client):
+    with client.exchange() as first, client.exchange() as second:
+        assert first is not second
+    loop.answer = lambda connection, message: loop.server.call_later(0, lambda: loop.server.drop(connection))
+    with pytest.raises(ConnectionError), client.exchange() as exchange:
+        exchange.send(Status(), 5)
+        exchange.receive(5)
+    loop.answer = lambda connection, message: connection.send(Ok())
+    with client.exchange() as exchange:
+        assert exchange not in (first, second)
+
+
 def test_nonsense_ends_only_the_connection_it_came_on(loop, client):
     client.call(Status(), 5)
     for noise in (b"\0" * 100, struct.pack("<HHI", 0x5942, 0, 1 << 30), os.urandom(64)):
